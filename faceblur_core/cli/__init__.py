@@ -1,0 +1,67 @@
+"""The command ``faceblur``: a group whose commands come from plugins, ours too, and are imported when they are run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from faceblur_core import __version__
+from faceblur_core.errors import FaceblurError, UnknownName
+from faceblur_core.plugins import plugins
+
+
+class PluginGroup(click.Group):
+    """A group whose commands are the components of kind ``command``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return plugins().names("command")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = plugins().factory("command", cmd_name)
+        if not isinstance(command, click.Command):
+            entry = plugins().get("command", cmd_name)
+            raise FaceblurError(f"command {cmd_name!r} of plugin {entry.plugin} is no click.Command; its author must mend that")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            try:
+                rows.append((name, plugins().get("command", name).component.summary))
+            except FaceblurError as error:  # two plugins offer it
+                rows.append((name, error.message))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in plugins().names("command"):
+            raise UnknownName("command", args[0], plugins().names("command"))
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=PluginGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="faceblur")
+def cli() -> None:
+    """Hide the faces in photos, by any method, and see what each method is worth."""
+
+
+def main() -> NoReturn:
+    """Run the command line; the process ends with 0 all well, 1 something failed, 2 usage, 130 interrupted."""
+    try:
+        code = cli.main(prog_name="faceblur", standalone_mode=False)
+    except click.ClickException as error:
+        if isinstance(error, click.UsageError):
+            error.show()
+        else:
+            print(f"faceblur: {error.format_message()}", file=sys.stderr)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("faceblur: interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

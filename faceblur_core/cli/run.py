@@ -1,0 +1,200 @@
+"""``faceblur run``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from faceblur_core.errors import UsageMistake
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from faceblur_core.run.batch import Batch
+    from faceblur_core.run.jobs import Job, Plan
+    from faceblur_core.run.manifest import ManifestWriter, Row
+
+WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER|GLOB...")
+@click.option("-m", "--method", required=True, help="A method: haar, yunet+pixelate, 'haar|yunet', a YAML file. See faceblur methods.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to, or a file name for one photo.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the method, such as mask.grow=1.5. Repeatable.")
+@click.option("--format", "form", type=click.Choice(WRITABLE, case_sensitive=False), help="Format to write. Default: each file's own.")
+@click.option("--quality", type=click.IntRange(1, 100), help="For JPEG, WebP, AVIF. Default: a JPEG's own, else 95 / 90 / 90.")
+@click.option("--keep-metadata", is_flag=True, help="Keep EXIF. GPS, thumbnails and maker notes are dropped all the same.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs (and the manifest) that exist.")
+@click.option("--resume", is_flag=True, help="Skip what the manifest says is done with the same settings.")
+@click.option("--again", is_flag=True, help="Also take files that faceblur wrote; otherwise they are skipped.")
+@click.option("--manifest", type=click.Path(path_type=Path, dir_okay=False), help="Write one JSON line per file: boxes, checksums, times.")
+@click.option("--detections", type=click.Path(path_type=Path, dir_okay=False), help="Hide the boxes of this JSONL file; run no detector.")
+@click.option("--preview", is_flag=True, help="Write the photos with masks and scores drawn, NOT anonymized.")
+@click.option("--dry-run", is_flag=True, help="Print what would be read and written; do nothing.")
+@click.option("--fail-on-no-face", is_flag=True, help="A photo without a face is an error and is not written.")
+@click.option("--max-megapixels", type=click.FloatRange(min=0, min_open=True), default=200, show_default=True, help="Refuse larger files.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Photos in work at a time. Default: one per core, at most 8.")
+@click.option("--verbose", is_flag=True, help="Show the traceback of an internal error.")
+def run(
+    inputs: tuple[str, ...],
+    method: str,
+    output: Path,
+    settings: tuple[str, ...],
+    form: str | None,
+    manifest: Path | None,
+    detections: Path | None,
+    dry_run: bool,
+    max_megapixels: float,
+    workers: int | None,
+    **flags: Any,
+) -> None:
+    """Anonymize photos.
+
+    Folders are searched and mirrored in the output. Metadata is dropped, the picture turned upright, its depth, alpha
+    and colour profile kept. One bad file does not stop the others: it is reported, and the exit code is 1.
+
+    \b
+    faceblur run --method yunet photos/ -o out/
+    faceblur run --method 'haar|yunet+solid' --set mask.grow=1.6 portrait.jpg -o hidden.png
+    """
+    from faceblur_core.media.images import FORMAT_OF
+    from faceblur_core.methods import find_method, parse_settings
+    from faceblur_core.plugins import plugins
+    from faceblur_core.run.jobs import plan_jobs
+
+    if flags["resume"] and not manifest:
+        raise UsageMistake("--resume needs --manifest, the file that says what is done")
+    found = find_method(method, parse_settings(settings), plugins())
+    form = form.upper() if form else None
+    plan = plan_jobs(inputs, output, form)
+    if len(plan.jobs) == 1 and plan.jobs[0].target == output:
+        form = form or FORMAT_OF.get(output.suffix.lower())
+    if dry_run:
+        found.make()
+        for job in plan.jobs:
+            click.echo(f"{job.source} -> {job.target}")
+        return
+    batch = _batch(found, form, manifest, detections, max_megapixels, workers, flags)
+    _check_targets(plan, batch)
+    writer = _manifest(manifest, flags)
+    try:
+        failed = _work(plan, batch, writer, output)
+    finally:
+        if writer:
+            writer.close()
+    if failed:
+        sys.exit(1)
+
+
+def _batch(
+    method: Any,
+    form: str | None,
+    manifest: Path | None,
+    detections: Path | None,
+    max_megapixels: float,
+    workers: int | None,
+    flags: dict[str, Any],
+) -> Batch:
+    from PIL import Image
+
+    from faceblur_core.run.batch import Batch, Output
+    from faceblur_core.run.manifest import GivenDetections, finished
+
+    Image.MAX_IMAGE_PIXELS = None  # --max-megapixels is the limit here
+    return Batch(
+        method,
+        Output(form, flags["quality"], flags["keep_metadata"], flags["preview"], flags["fail_on_no_face"]),
+        overwrite=flags["overwrite"],
+        again=flags["again"],
+        max_pixels=int(max_megapixels * 1e6),
+        given=GivenDetections(detections) if detections else None,
+        done=finished(manifest) if flags["resume"] and manifest else None,
+        workers=workers or min(8, os.cpu_count() or 1),
+        verbose=flags["verbose"],
+    )
+
+
+def _check_targets(plan: Plan, batch: Batch) -> None:
+    """:raises UsageMistake: before anything is done, if outputs exist and nothing says what to do with them."""
+    if batch.overwrite or batch.done is not None:
+        return
+    there = [job.target for job in plan.jobs if job.target.exists()]
+    if there:
+        more = f" and {len(there) - 1} more exist" if len(there) > 1 else " exists"
+        raise UsageMistake(f"{there[0]}{more}; --overwrite replaces outputs, --resume with --manifest continues a run")
+
+
+def _manifest(path: Path | None, flags: dict[str, Any]) -> ManifestWriter | None:
+    from faceblur_core.run.manifest import ManifestWriter
+
+    return ManifestWriter(path, resume=flags["resume"], overwrite=flags["overwrite"]) if path else None
+
+
+def _work(plan: Plan, batch: Batch, writer: ManifestWriter | None, output: Path) -> bool:
+    """Do all jobs, report each failure on stderr and the sum on stdout; return whether anything failed."""
+    counts: Counter[str] = Counter(error=len(plan.unreadable))
+    faces = 0
+    for folder, reason in plan.unreadable:
+        click.echo(f"faceblur: {folder}: {reason}", err=True)
+    with _progress(len(plan.jobs)) as progress:
+        for job, row in batch.run(plan.jobs):
+            counts[row if isinstance(row, str) else row.outcome] += 1
+            if not isinstance(row, str):
+                faces += len(row.detections)
+                _report(job, row, writer, progress)
+            if progress:
+                progress.advance(progress.task_ids[0])
+    click.echo(_summary(counts, faces, output, preview=batch.output.preview))
+    if plan.passed_over:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in plan.passed_over.most_common(5))
+        click.echo(f"faceblur: passed over, no photos by name: {kinds}", err=True)
+    return counts["error"] > 0
+
+
+def _report(job: Job, row: Row, writer: ManifestWriter | None, progress: Progress | None) -> None:
+    if writer:
+        writer.write(row)
+    if row.outcome == "error":
+        line = f"faceblur: {job.source}: {row.error}"
+        if progress:
+            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(line, err=True)
+
+
+def _summary(counts: Counter[str], faces: int, output: Path, *, preview: bool) -> str:
+    parts = [f"{counts['faces']} with faces ({faces} in all)", f"{counts['no-face']} without"]
+    if counts["done"]:
+        parts.append(f"{counts['done']} done before")
+    if counts["ours"]:
+        parts.append(f"{counts['ours']} skipped, written by faceblur (--again takes them)")
+    if counts["error"]:
+        parts.append(f"{counts['error']} failed")
+    total = counts.total()
+    kind = " (previews, NOT anonymized)" if preview else ""
+    return f"{total} {'photo' if total == 1 else 'photos'}: {', '.join(parts)} -> {output}{kind}"
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Progress | None]:
+    """Yield a progress bar on stderr where a person is looking at it, else None."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task("anonymizing", total=total)
+        yield progress
+
+

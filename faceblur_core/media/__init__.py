@@ -1,0 +1,1 @@
+"""Read and write picture files without losing depth, alpha, orientation or colour profile."""

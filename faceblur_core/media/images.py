@@ -1,0 +1,449 @@
+"""Read a picture file whole, hand its pixels to a method, write it back as it was.
+
+What a method sees is always 8-bit RGB, upright. What is written has the file's own depth, channels and frames: 16-bit
+stays 16-bit, alpha stays, CMYK stays CMYK. What cannot be kept whole is refused by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageSequence, UnidentifiedImageError
+from PIL.ExifTags import IFD, Base
+
+from faceblur_core import __version__
+from faceblur_core.errors import UnreadableImage
+from faceblur_core.types import Image, Mask
+
+Mode = Literal["L", "LA", "RGB", "RGBA", "CMYK"]
+SOFTWARE = f"faceblur {__version__}"  #: written into every anonymized file, so that a later run knows it
+PREVIEW = f"preview, not anonymized, by {SOFTWARE}"  #: written into previews instead
+DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 90}
+DEFAULT_MAX_PIXELS = 200_000_000  #: of all frames together
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a file format can hold."""
+
+    suffixes: tuple[str, ...]  #: the first is given to new files
+    modes: tuple[Mode, ...]
+    depths: tuple[int, ...] = (8,)
+    frames: bool = False
+
+
+FORMATS: Mapping[str, Format] = {
+    "PNG": Format((".png", ".apng"), ("L", "LA", "RGB", "RGBA"), (8, 16), frames=True),
+    "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), ("L", "RGB", "CMYK")),
+    "WEBP": Format((".webp",), ("RGB", "RGBA"), frames=True),
+    "TIFF": Format((".tiff", ".tif"), ("L", "LA", "RGB", "RGBA", "CMYK"), (8, 16), frames=True),
+    "BMP": Format((".bmp", ".dib"), ("L", "RGB", "RGBA")),
+    "AVIF": Format((".avif",), ("RGB", "RGBA"), frames=True),
+    "GIF": Format((".gif",), ("L", "RGB", "RGBA"), frames=True),
+}
+FORMAT_OF = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
+
+# Metadata that --keep-metadata keeps. Everything else may hold a place, a thumbnail or a name: GPS, the thumbnail's
+# directory, maker notes, XMP, IPTC, Photoshop blocks.
+KEPT_TAGS = (Base.ImageDescription, Base.Make, Base.Model, Base.DateTime, Base.Artist, Base.Copyright)
+DROPPED_EXIF_TAGS = (Base.MakerNote, Base.ExifInteroperabilityOffset, Base.ExifImageWidth, Base.ExifImageHeight)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One upright picture of a file, with its own channels and depth."""
+
+    pixels: NDArray[Any]  #: H x W x channels of the mode, uint8 or uint16
+    mode: Mode
+    duration: float | None = None  #: milliseconds, in animations
+
+    @property
+    def depth(self) -> int:
+        """8 or 16 bits per channel."""
+        return self.pixels.dtype.itemsize * 8
+
+    def rgb(self) -> Image:
+        """Return H x W x 3 uint8: what a method sees. Alpha is left out, not applied."""
+        if self.mode == "CMYK":
+            return np.asarray(PillowImage.fromarray(self.pixels, "CMYK").convert("RGB"))
+        color = self._color() if self.depth == 8 else _to_8_bit(self._color())
+        return np.ascontiguousarray(np.broadcast_to(color, (*color.shape[:2], 3)))
+
+    def _color(self) -> NDArray[Any]:
+        return self.pixels[..., : {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}[self.mode]]
+
+    def with_hidden(self, before: Image, after: Image, mask: Mask) -> Frame:
+        """Return this frame with what a method changed from ``before`` (as :meth:`rgb`) to ``after`` carried over.
+
+        Pixels that it left alone keep every bit, in every mode and depth; alpha is never changed.
+        """
+        if after is before:
+            return self
+        if self.mode == "RGB" and self.depth == 8:
+            return dataclasses.replace(self, pixels=after)
+        touched = (after != before).any(axis=2, keepdims=True) | (mask > 0)[..., None]
+        hidden = _from_rgb(after, self.mode)
+        color = self._color()
+        if self.depth == 16:  # the low byte fades out with the mask, so that no edge shows and no detail is kept
+            low = color.astype(np.int32) - _to_8_bit(color).astype(np.int32) * 257
+            kept = np.rint(low * (1 - np.clip(mask, 0, 1)[..., None])).astype(np.int32)
+            hidden = np.clip(hidden.astype(np.int32) * 257 + kept, 0, 65535).astype(np.uint16)
+        pixels = self.pixels.copy()
+        np.copyto(pixels[..., : color.shape[2]], hidden, where=touched)
+        return dataclasses.replace(self, pixels=pixels)
+
+
+def _to_8_bit(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _from_rgb(rgb: Image, mode: Mode) -> NDArray[np.uint8]:
+    """Return 8-bit RGB in the colour channels of ``mode``."""
+    if mode in ("RGB", "RGBA"):
+        return rgb
+    converted = np.asarray(PillowImage.fromarray(rgb).convert("CMYK" if mode == "CMYK" else "L"))
+    return converted.reshape(*rgb.shape[:2], -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A picture file, decoded."""
+
+    format: str  #: a key of FORMATS
+    frames: tuple[Frame, ...]
+    icc_profile: bytes | None = None
+    exif: bytes | None = None  #: what --keep-metadata keeps
+    loop: int | None = None  #: how often an animation repeats, 0 for ever
+    encoder: Mapping[str, Any] = field(default_factory=dict)  #: how it was compressed
+    ours: bool = False  #: written by faceblur
+
+
+def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
+    """Decode the bytes of a picture file, all frames, upright.
+
+    :raises UnreadableImage: if it is empty, damaged, no picture, too large, or of a kind that could not be kept whole
+    """
+    if not data:
+        raise UnreadableImage("the file is empty")
+    try:
+        with PillowImage.open(io.BytesIO(data)) as image:
+            return _decode(image, data, max_pixels)
+    except UnreadableImage:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadableImage("not a picture, or of a format that cannot be read") from None
+    except PillowImage.DecompressionBombError:
+        raise UnreadableImage("too many pixels") from None
+    except MemoryError:
+        raise UnreadableImage("too large for this machine's memory") from None
+    except Exception as error:  # a damaged file can make a decoder raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImage(f"the file is damaged ({reason[:200]})") from error
+
+
+def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
+    form = "JPEG" if image.format == "MPO" else image.format or ""
+    if form not in FORMATS:
+        raise UnreadableImage(f"the format {form} is not supported; it can be: {', '.join(FORMATS)}")
+    _check_size(image.size, 1, max_pixels)
+    depth = _depth(image, form, data)
+    exif = image.getexif()
+    count = getattr(image, "n_frames", 1) if FORMATS[form].frames else 1  # a JPEG's others are previews
+    _check_size(image.size, count, max_pixels)
+    if count > 1 and image.info.get("default_image"):
+        raise UnreadableImage("an animated PNG with a separate still picture is not supported")
+    icc_profile, loop = image.info.get("icc_profile"), image.info.get("loop")
+    frames = _deep_frames(image, data, form) if depth == 16 else _frames(image, form, count, max_pixels)
+    return Photo(
+        form,
+        _alike(frames) if form != "TIFF" else frames,
+        icc_profile,
+        _kept_exif(exif),
+        loop,
+        _encoder(image, form, data),
+        _ours(image, exif),
+    )
+
+
+def _ours(image: PillowImage.Image, exif: PillowImage.Exif) -> bool:
+    comment = image.info.get("comment", b"")  # where a GIF says it
+    return str(exif.get(Base.Software, "")).startswith("faceblur ") or (
+        isinstance(comment, bytes) and comment.startswith(b"faceblur ")
+    )
+
+
+def _check_size(size: tuple[int, int], count: int, max_pixels: int) -> None:
+    if size[0] * size[1] * count > max_pixels:
+        pictures = f" x {count} pictures" if count > 1 else ""
+        raise UnreadableImage(
+            f"{size[0]} x {size[1]} pixels{pictures} are more than {max_pixels / 1e6:g} megapixels (--max-megapixels)"
+        )
+
+
+def _depth(image: PillowImage.Image, form: str, data: bytes) -> int:
+    """Return 8 or 16. :raises UnreadableImage: for depths that would be lost."""
+    if form == "AVIF":
+        found = data.find(b"av1C")
+        if found >= 0 and len(data) > found + 6 and data[found + 6] & 0x40:
+            raise UnreadableImage("10- and 12-bit AVIF is not supported, its depth would be lost; convert it to 16-bit PNG")
+        return 8
+    if form == "PNG":
+        return 16 if data[24] == 16 else 8
+    if form == "TIFF":
+        bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
+        bits = (bits,) if isinstance(bits, int) else bits
+        kind = image.tag_v2.get(339, (1,))  # type: ignore[attr-defined]
+        if max(bits) > 16 or 3 in (kind if isinstance(kind, tuple) else (kind,)):
+            raise UnreadableImage(f"{max(bits)}-bit TIFF is not supported; convert it to 16 bits")
+        if max(bits) > 8 and (image.mode not in ("I;16", "RGB", "RGBA") or image.tag_v2.get(262) == 0):  # type: ignore[attr-defined]
+            raise UnreadableImage(f"16-bit TIFF of mode {image.mode} is not supported; convert it to 16-bit RGB")
+        return 16 if max(bits) > 8 else 8
+    return 8
+
+
+def _frames(image: PillowImage.Image, form: str, count: int, max_pixels: int) -> tuple[Frame, ...]:
+    frames, total = [], 0
+    for page in ImageSequence.Iterator(image) if count > 1 else [image]:
+        total += page.size[0] * page.size[1]  # the pages of a TIFF differ in size
+        _check_size((total, 1), 1, max_pixels)
+        frames.append(_frame(page, upright_already=form == "TIFF"))
+        if len(frames) == count:
+            break
+    return tuple(frames)
+
+
+def _frame(page: PillowImage.Image, *, upright_already: bool) -> Frame:
+    orientation = 1 if upright_already else page.getexif().get(Base.Orientation, 1)  # Pillow turns TIFF itself
+    page.load()
+    duration = page.info.get("duration")
+    mode = page.mode
+    if mode == "P" or (mode in ("RGB", "L", "1") and "transparency" in page.info):
+        mode = "RGBA" if "transparency" in page.info or page.palette and page.palette.mode == "RGBA" else "RGB"
+    elif mode in ("1", "PA"):
+        mode = {"1": "L", "PA": "RGBA"}[mode]
+    elif mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        raise UnreadableImage(f"pictures of mode {mode} are not supported; convert it to RGB")
+    pixels = np.asarray(page.convert(mode) if mode != page.mode else page)
+    return Frame(_upright(pixels.reshape(*pixels.shape[:2], -1), orientation), mode, duration)  # type: ignore[arg-type]
+
+
+def _deep_frames(image: PillowImage.Image, data: bytes, form: str) -> tuple[Frame, ...]:
+    """Read 16-bit pictures with OpenCV, for Pillow has no 16-bit RGB; Pillow has the last word on damaged files."""
+    import cv2
+
+    if form == "PNG" and getattr(image, "n_frames", 1) > 1:
+        raise UnreadableImage("animated 16-bit PNG is not supported")
+    orientation = image.getexif().get(Base.Orientation, 1)
+    for page in ImageSequence.Iterator(image):
+        page.load()
+    ok, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if not ok or any(page.dtype != np.uint16 for page in pages):
+        raise UnreadableImage("16-bit pictures of this kind cannot be read; convert it to 16-bit RGB")
+    return tuple(_deep_frame(page, orientation) for page in pages)
+
+
+def _deep_frame(page: NDArray[np.uint16], orientation: int) -> Frame:
+    pixels = page.reshape(*page.shape[:2], -1)
+    if pixels.shape[2] >= 3:
+        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    mode: Mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[pixels.shape[2]]  # type: ignore[assignment]
+    return Frame(_upright(pixels, orientation), mode)
+
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return the pixels as EXIF orientation 1 to 8 asks to show them; other values mean 1."""
+    turns: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+        2: lambda p: p[:, ::-1],
+        3: lambda p: p[::-1, ::-1],
+        4: lambda p: p[::-1],
+        5: lambda p: p.swapaxes(0, 1),
+        6: lambda p: p[::-1].swapaxes(0, 1),
+        7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+        8: lambda p: p[:, ::-1].swapaxes(0, 1),
+    }
+    return np.ascontiguousarray(turns[orientation](pixels)) if orientation in turns else np.ascontiguousarray(pixels)
+
+
+def _alike(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """Return the frames of an animation in one mode, with alpha if any of them has it."""
+    modes = {frame.mode for frame in frames}
+    if len(modes) == 1:
+        return frames
+    mode: Mode = "RGBA" if modes & {"RGBA", "LA"} else "RGB"
+    return tuple(_as_mode(frame, mode) for frame in frames)
+
+
+def _as_mode(frame: Frame, mode: Mode) -> Frame:
+    """Return an 8-bit frame in another mode that holds at least as much."""
+    if frame.mode == mode:
+        return frame
+    alpha = frame.pixels[..., -1:] if frame.mode in ("LA", "RGBA") else np.full_like(frame.pixels[..., :1], 255)
+    pixels = np.concatenate([frame.rgb(), alpha], axis=2) if mode == "RGBA" else frame.rgb()
+    return dataclasses.replace(frame, pixels=pixels, mode=mode)
+
+
+def _kept_exif(exif: PillowImage.Exif) -> bytes:
+    kept = PillowImage.Exif()
+    for tag in KEPT_TAGS:
+        if isinstance(exif.get(tag), str):
+            kept[tag] = exif[tag]
+    details = {tag: value for tag, value in exif.get_ifd(IFD.Exif).items() if tag not in DROPPED_EXIF_TAGS}
+    if details:
+        kept.get_ifd(IFD.Exif).update(details)
+    return kept.tobytes()
+
+
+def _encoder(image: PillowImage.Image, form: str, data: bytes) -> dict[str, Any]:
+    """Return how the file was compressed, as far as that can be kept."""
+    if form == "JPEG":
+        from PIL.JpegImagePlugin import get_sampling
+
+        sampling = get_sampling(image)  # type: ignore[arg-type]
+        tables = getattr(image, "quantization", None)
+        kept: dict[str, Any] = {"qtables": tables} if tables else {}
+        return kept | ({"subsampling": sampling} if sampling >= 0 else {})
+    if form == "WEBP":
+        lossless, lossy = data.find(b"VP8L"), data.find(b"VP8 ")
+        return {"lossless": lossless >= 0 and (lossy < 0 or lossless < lossy)}
+    if form == "TIFF":
+        compression = image.info.get("compression", "raw")
+        return {"compression": compression if compression in ("raw", "tiff_lzw", "packbits") else "tiff_adobe_deflate"}
+    return {}
+
+
+def check_format(photo: Photo, form: str) -> None:
+    """:raises UnreadableImage: if a picture of that format could not hold all of the photo."""
+    can = FORMATS[form]
+    for frame in photo.frames:
+        if frame.depth not in can.depths:
+            raise UnreadableImage(f"{form} has no 16-bit pictures; choose png or tiff")
+        if frame.mode in ("LA", "RGBA") and "RGBA" not in can.modes:
+            raise UnreadableImage(f"{form} has no transparency; choose png or webp")
+        if frame.mode == "CMYK" and "CMYK" not in can.modes:
+            raise UnreadableImage(f"{form} has no CMYK pictures; choose jpeg or tiff")
+    if len(photo.frames) > 1 and not can.frames:
+        raise UnreadableImage(f"{form} holds one picture, the file has {len(photo.frames)}; choose webp, gif or tiff")
+
+
+def encode_photo(
+    photo: Photo,
+    form: str | None = None,
+    quality: int | None = None,
+    *,
+    keep_metadata: bool = False,
+    software: str = SOFTWARE,
+) -> bytes:
+    """Return the photo as the bytes of a file.
+
+    :param form: a key of FORMATS; the photo's own if None
+    :param quality: 1 to 100 for JPEG, WebP and AVIF; if None a JPEG keeps its own quantization tables
+    :param keep_metadata: keep what remains of the EXIF data after GPS, thumbnails, maker notes and orientation
+    :param software: what the file says it was written by
+    :raises UnreadableImage: if the format could not hold all of the photo
+    """
+    form = form or photo.format
+    check_format(photo, form)
+    exif = PillowImage.Exif()
+    if keep_metadata and photo.exif:
+        exif.load(photo.exif)
+    exif[Base.Software] = software
+    if photo.frames[0].depth == 16:
+        return (_deep_png if form == "PNG" else _deep_tiff)(photo, exif)
+    pictures = list(_pictures(photo, form))
+    options = _save_options(photo, form, quality, exif)
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, form, **options, **_animation(photo, form, pictures))
+    return buffer.getvalue()
+
+
+def _pictures(photo: Photo, form: str) -> Iterator[PillowImage.Image]:
+    can = FORMATS[form]
+    for frame in photo.frames:
+        if frame.mode not in can.modes:
+            frame = _as_mode(frame, "RGBA" if frame.mode == "LA" else "RGB")
+        yield PillowImage.fromarray(np.ascontiguousarray(frame.pixels.squeeze(2) if frame.mode == "L" else frame.pixels), frame.mode)
+
+
+def _save_options(photo: Photo, form: str, quality: int | None, exif: PillowImage.Exif) -> dict[str, Any]:
+    options: dict[str, Any] = {"icc_profile": photo.icc_profile} if photo.icc_profile else {}
+    if form in ("BMP", "GIF"):  # these have no place for a profile or for metadata
+        return {"comment": exif[Base.Software].encode()} if form == "GIF" else {}
+    options["exif"] = exif.tobytes()
+    kept = photo.encoder if photo.format == form else {}
+    if form in DEFAULT_QUALITY:
+        options |= {"quality": quality or DEFAULT_QUALITY[form]}
+    if form == "JPEG" and quality is None and "qtables" in kept and photo.frames[0].mode != "CMYK":
+        options.pop("quality")
+    if quality is None or form == "TIFF":
+        options |= kept if form != "JPEG" or "quality" not in options else {}
+    if form == "TIFF":
+        options.setdefault("compression", "tiff_adobe_deflate")
+    return options
+
+
+def _animation(photo: Photo, form: str, pictures: list[PillowImage.Image]) -> dict[str, Any]:
+    if len(pictures) == 1:
+        return {}
+    options: dict[str, Any] = {"save_all": True, "append_images": pictures[1:]}
+    durations = [frame.duration for frame in photo.frames]
+    if all(value is not None for value in durations):
+        options["duration"] = [int(round(value or 0)) for value in durations]
+    if photo.loop is not None:
+        options["loop"] = photo.loop
+    if form == "GIF" and photo.frames[0].mode == "RGBA":
+        options["disposal"] = 2
+    return options
+
+
+def _deep_tiff(photo: Photo, exif: PillowImage.Exif) -> bytes:
+    import tifffile
+
+    buffer = io.BytesIO()
+    text = {tag.value: (tag.value, "s", 0, exif[tag], True) for tag in KEPT_TAGS if tag in exif}
+    described = text.pop(Base.ImageDescription.value, None)
+    with tifffile.TiffWriter(buffer) as writer:
+        for frame in photo.frames:
+            writer.write(
+                frame.pixels.squeeze(2) if frame.mode == "L" else frame.pixels,
+                photometric="rgb" if frame.mode in ("RGB", "RGBA") else "minisblack",
+                extrasamples=["unassalpha"] if frame.mode in ("LA", "RGBA") else None,
+                compression="zlib",
+                iccprofile=photo.icc_profile,
+                software=exif[Base.Software],
+                description=described and exif[Base.ImageDescription],
+                extratags=list(text.values()),
+                metadata=None,
+            )
+    return buffer.getvalue()
+
+
+def _deep_png(photo: Photo, exif: PillowImage.Exif) -> bytes:
+    import cv2
+
+    pixels = photo.frames[0].pixels
+    if pixels.shape[2] == 2:  # OpenCV writes no grey with alpha
+        pixels = pixels[..., [0, 0, 0, 1]]
+    elif pixels.shape[2] > 2:
+        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    ok, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))
+    if not ok:
+        raise UnreadableImage("the 16-bit picture cannot be written")
+    data = encoded.tobytes()
+    header_end = 8 + 25  # signature and IHDR; what is added must come before the pixels
+    extra = _png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    if photo.icc_profile:
+        extra = _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photo.icc_profile)) + extra
+    return data[:header_end] + extra + data[header_end:]
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

@@ -1,0 +1,252 @@
+"""From detections to hidden faces: masks, tiles, unions of detectors, and the class that joins them to an obfuscator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
+from numpy.typing import NDArray
+
+from faceblur_core.errors import UsageMistake
+from faceblur_core.types import (
+    Anonymized,
+    Detections,
+    Detector,
+    Floats,
+    HasModelFiles,
+    Image,
+    Mask,
+    Obfuscator,
+    box_iou,
+    option,
+)
+
+EDGE = 0.02  #: a box within this share of its size of the image's edge belongs to a face that is cut off there
+
+
+@dataclass(frozen=True)
+class MaskShape:
+    """How boxes become a mask.
+
+    A box of width w and height h about (cx, cy) becomes the ellipse (or rectangle) about the same centre with the
+    axes ``grow * w`` and ``grow * h``. Inside it the mask is 1; outside it falls to 0 over ``feather / 2`` times the
+    axes. Where a box ends at the image's edge, the face goes on beyond it: there the outline runs straight to the edge.
+    A detector's pixel mask is taken as it is.
+    """
+
+    shape: Literal["ellipse", "rectangle"] = option("ellipse", "outline of what is hidden")
+    grow: Annotated[float, Ge(1), Le(5)] = option(1.4, "1.4 hides 1.4 times the box's width and height")
+    feather: Annotated[float, Ge(0), Le(1)] = option(0.1, "soft edge outside that, as a share of the grown size")
+
+    def __call__(self, detections: Detections, height: int, width: int) -> Mask:
+        """Return the H x W mask of all detections."""
+        mask = np.zeros((height, width), np.float32) if detections.mask is None else detections.mask.copy()
+        if detections.mask is None:
+            for box in detections.boxes:
+                self._add(mask, box)
+        return mask
+
+    def _add(self, mask: Mask, box: Floats) -> None:
+        height, width = mask.shape
+        x1, y1, x2, y2 = (float(value) for value in box)
+        if x2 <= x1 or y2 <= y1:
+            return
+        cx, cy, rx, ry = (x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2 * self.grow, (y2 - y1) / 2 * self.grow
+        soft = 1 + self.feather
+        left, right = (max(0, int(np.floor(cx - rx * soft))), min(width, int(np.ceil(cx + rx * soft))))
+        top, bottom = (max(0, int(np.floor(cy - ry * soft))), min(height, int(np.ceil(cy + ry * soft))))
+        if left >= right or top >= bottom:
+            return
+        dx = (np.arange(left, right, dtype=np.float32) + 0.5 - cx) / rx
+        dy = (np.arange(top, bottom, dtype=np.float32) + 0.5 - cy) / ry
+        near_x, near_y = EDGE * (x2 - x1), EDGE * (y2 - y1)
+        dx = _towards_edges(dx, cut_low=x1 <= near_x, cut_high=x2 >= width - near_x)
+        dy = _towards_edges(dy, cut_low=y1 <= near_y, cut_high=y2 >= height - near_y)
+        if self.shape == "ellipse":
+            distance = np.sqrt(dx[None, :] ** 2 + dy[:, None] ** 2)
+        else:
+            distance = np.maximum(np.abs(dx)[None, :], np.abs(dy)[:, None])
+        alpha = (distance <= 1).astype(np.float32) if self.feather == 0 else (soft - distance) / self.feather
+        region = mask[top:bottom, left:right]
+        np.maximum(region, np.clip(alpha, 0, 1, dtype=np.float32), out=region)
+
+
+def _towards_edges(offsets: Floats, *, cut_low: bool, cut_high: bool) -> Floats:
+    """Return the offsets from the centre with those on a cut-off side set to 0: the outline does not close there."""
+    if cut_low:
+        offsets = np.maximum(offsets, 0)
+    if cut_high:
+        offsets = np.minimum(offsets, 0)
+    return offsets
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How a large image is cut up for a detector, so that small faces in it are found."""
+
+    size: Annotated[int, Ge(0)] = option(0, "side of the tiles in pixels, beside the whole image; 0: no tiles")
+    overlap: Annotated[float, Ge(0), Lt(0.9)] = option(0.25, "overlap of neighbouring tiles, as a share of their side")
+    iou: Annotated[float, Gt(0), Le(1)] = option(0.3, "boxes that overlap more than this are one face")
+
+    def tiles(self, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield x1, y1, x2, y2 of tiles that cover the image; none if it is no larger than one tile."""
+        if not self.size or max(height, width) <= self.size:
+            return
+        step = max(1, round(self.size * (1 - self.overlap)))
+        for y in _starts(height, self.size, step):
+            for x in _starts(width, self.size, step):
+                yield x, y, min(x + self.size, width), min(y + self.size, height)
+
+
+def _starts(length: int, size: int, step: int) -> list[int]:
+    """Return where tiles begin: every step, the last one flush with the end."""
+    last = max(length - size, 0)
+    return [*range(0, last, step), last]
+
+
+@dataclass(frozen=True)
+class TiledDetector:
+    """A detector run on the whole image and on overlapping tiles of it, merged by non-maximum suppression."""
+
+    detector: Detector
+    tiling: Tiling
+
+    @property
+    def model_files(self) -> list[Path]:
+        return model_files(self.detector)
+
+    def close(self) -> None:
+        close(self.detector)
+
+    def __call__(self, image: Image) -> Detections:
+        height, width = image.shape[:2]
+        whole = self.detector(image)
+        found, cut = [whole], [np.zeros(len(whole), bool)]
+        mask = None if whole.mask is None else whole.mask.copy()
+        for x1, y1, x2, y2 in self.tiling.tiles(height, width):
+            part = self.detector(np.ascontiguousarray(image[y1:y2, x1:x2]))
+            if mask is not None and part.mask is not None:
+                np.maximum(mask[y1:y2, x1:x2], part.mask, out=mask[y1:y2, x1:x2])
+            found.append(part.shifted(x1, y1))
+            cut.append(_cut_by_tile(found[-1].boxes, (x1, y1, x2, y2), height, width))
+        if len(found) == 1:
+            return whole
+        merged = _merge(Detections.concat(found), np.concatenate(cut), self.tiling.iou)
+        return Detections(merged.boxes, merged.scores, merged.landmarks, mask)
+
+
+def _cut_by_tile(boxes: Floats, tile: tuple[int, int, int, int], height: int, width: int) -> NDArray[np.bool_]:
+    """Return which boxes end at a side of the tile that is inside the image: perhaps half of a face."""
+    x1, y1, x2, y2 = tile
+    inner = np.array([x1 > 0, y1 > 0, x2 < width, y2 < height])
+    beyond = np.concatenate([boxes[:, :2] <= [x1, y1], boxes[:, 2:] >= [x2, y2]], axis=1)
+    return np.asarray((beyond & inner).any(axis=1))
+
+
+def _merge(found: Detections, cut: NDArray[np.bool_], iou: float) -> Detections:
+    """Return whole faces after suppression, and of the cut ones those that no whole face covers at least by half."""
+    whole, parts = found.select(~cut).nms(iou), found.select(cut).nms(iou)
+    low = np.maximum(parts.boxes[:, None, :2], whole.boxes[None, :, :2])
+    high = np.minimum(parts.boxes[:, None, 2:], whole.boxes[None, :, 2:])
+    area = np.prod(parts.boxes[:, 2:] - parts.boxes[:, :2], axis=1)[:, None]
+    covered = (np.prod(np.maximum(high - low, 0), axis=2) >= 0.5 * area).any(axis=1)
+    return Detections.concat([whole, parts.select(~covered)])
+
+
+@dataclass(frozen=True)
+class UnionDetector:
+    """Several detectors: a face is what at least ``votes`` of them find, its box large enough for all their boxes."""
+
+    detectors: Mapping[str, Detector]
+    votes: int = 1
+    iou: float = 0.3
+    mask: MaskShape = field(default_factory=MaskShape)  #: for boxes, where another detector gives pixels
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.votes <= len(self.detectors):
+            raise UsageMistake(f"detector.votes={self.votes} must be from 1 to {len(self.detectors)}, the detectors named")
+
+    @property
+    def model_files(self) -> list[Path]:
+        return [path for detector in self.detectors.values() for path in model_files(detector)]
+
+    def close(self) -> None:
+        for detector in self.detectors.values():
+            close(detector)
+
+    def __call__(self, image: Image) -> Detections:
+        results = [detector(image) for detector in self.detectors.values()]
+        if any(result.mask is not None for result in results):
+            return self._pixels(results, image)
+        found = Detections.concat(results)
+        voter = np.repeat(np.arange(len(results)), [len(result) for result in results])
+        boxes, scores = [], []
+        for members in _clusters(found, self.iou):
+            if len(set(voter[members])) >= self.votes:
+                low, high = found.boxes[members, :2].min(axis=0), found.boxes[members, 2:].max(axis=0)
+                boxes.append(np.concatenate([low, high]))
+                scores.append(found.scores[members].max())
+        return Detections(np.reshape(boxes, (-1, 4)), np.array(scores))
+
+    def _pixels(self, results: Sequence[Detections], image: Image) -> Detections:
+        """Vote pixel by pixel, as soon as one of the detectors gives pixels; the others' boxes become ellipses."""
+        masks = [self.mask(result, *image.shape[:2]) for result in results]
+        mask = np.sort(np.stack(masks), axis=0)[-self.votes]
+        boxes = Detections.concat([Detections(result.boxes, result.scores) for result in results])
+        return Detections(boxes.boxes, boxes.scores, mask=mask)
+
+
+def _clusters(found: Detections, iou: float) -> list[list[int]]:
+    """Return groups of boxes: each is led by the best score that is left and takes what overlaps it by more than iou."""
+    groups: list[list[int]] = []
+    left = list(np.argsort(-found.scores, kind="stable"))
+    while left:
+        overlap = box_iou(found.boxes[[left[0]]], found.boxes[left])[0]
+        overlap[0] = 1
+        groups.append([index for index, value in zip(left, overlap, strict=True) if value > iou])
+        left = [index for index, value in zip(left, overlap, strict=True) if value <= iou]
+    return groups
+
+
+@dataclass(frozen=True)
+class DetectAndObfuscate:
+    """Any detector with any obfuscator: every pair is made by this one class."""
+
+    detector: Detector
+    obfuscator: Obfuscator
+    mask: MaskShape = field(default_factory=MaskShape)
+
+    @property
+    def model_files(self) -> list[Path]:
+        return model_files(self.detector) + model_files(self.obfuscator)
+
+    def close(self) -> None:
+        close(self.detector)
+        close(self.obfuscator)
+
+    def __call__(self, image: Image) -> Anonymized:
+        started = time.perf_counter()
+        detections = self.detector(image)
+        detected = time.perf_counter()
+        mask = self.mask(detections, *image.shape[:2])
+        hidden = self.obfuscator(image, mask) if len(detections) or detections.mask is not None else image
+        done = time.perf_counter()
+        ms = {"detect": (detected - started) * 1e3, "obfuscate": (done - detected) * 1e3}
+        return Anonymized(hidden, mask, detections, {"ms": ms})
+
+
+def model_files(component: object) -> list[Path]:
+    """Return the files that a component says it loaded."""
+    return [Path(path) for path in component.model_files] if isinstance(component, HasModelFiles) else []
+
+
+def close(component: object) -> None:
+    """Free what a component holds, if it says how: some runtimes hang when the interpreter ends first."""
+    release = getattr(component, "close", None)
+    if callable(release):
+        release()

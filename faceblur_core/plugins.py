@@ -1,0 +1,257 @@
+"""Find, load, list and instantiate plugins. A broken plugin is a row in ``faceblur plugins``, not a crash."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from importlib.metadata import Distribution, EntryPoint, entry_points
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import pluggy
+
+from faceblur_core import hookspecs
+from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, UsageMistake
+from faceblur_core.hookspecs import GROUP, KINDS, Component, Kind
+
+DISABLE = "FACEBLUR_DISABLE_PLUGINS"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """One installed plugin, working or not."""
+
+    name: str  #: of its entry point
+    distribution: str
+    version: str
+    status: Literal["ok", "disabled", "error"]
+    error: str = ""  #: why not, or with which other plugin it disagrees
+    components: tuple[tuple[Kind, Component], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A component and the plugin that it comes from."""
+
+    kind: Kind
+    component: Component
+    plugin: str
+    distribution: str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a component, as ``faceblur methods NAME`` prints it."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+class Plugins:
+    """The installed plugins and the tables of what they offer.
+
+    :param disabled: names of entry points or distributions that must not even be imported
+    """
+
+    def __init__(self, disabled: Iterable[str] = ()) -> None:
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._table: dict[Kind, dict[str, list[Registered]]] = {kind: {} for kind in KINDS}
+        self._infos: list[PluginInfo] = []
+        self.disabled = frozenset(disabled)
+        for entry_point in sorted(entry_points(group=GROUP), key=lambda ep: ep.name):
+            self._infos.append(self._load(entry_point))
+
+    def _load(self, entry_point: EntryPoint) -> PluginInfo:
+        dist = entry_point.dist
+        distribution, version = (dist.name, dist.version) if dist else ("?", "?")
+        row = functools.partial(PluginInfo, entry_point.name, distribution, version)
+        if {entry_point.name, distribution} & self.disabled:
+            return row("disabled")
+        try:
+            self._register(entry_point, distribution)
+            offered = self._collect(entry_point.name)
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+            if self._manager.has_plugin(entry_point.name) and not isinstance(error, _NameTaken):
+                self._manager.unregister(name=entry_point.name)
+            return row("error", f"{type(error).__name__}: {error}".splitlines()[0])
+        for kind, component in offered:
+            entry = Registered(kind, component, entry_point.name, distribution)
+            self._table[kind].setdefault(component.name, []).append(entry)
+        return row("ok", components=offered)
+
+    def _register(self, entry_point: EntryPoint, distribution: str) -> None:
+        taken = next((info for info in self._infos if info.name == entry_point.name), None)
+        if taken and taken.status == "ok":
+            raise _NameTaken(
+                f"plugin {entry_point.name!r} of {distribution} has the name of one in {taken.distribution}"
+            )
+        self._manager.register(entry_point.load(), name=entry_point.name)
+        self._manager.check_pending()  # a misspelt hook is an error, not silence
+
+    def _collect(self, plugin: str) -> tuple[tuple[Kind, Component], ...]:
+        """Call each hook of one plugin by itself, so that a fault is its own."""
+        offered: list[tuple[Kind, Component]] = []
+        others = [other for name, other in self._manager.list_name_plugin() if name != plugin and other is not None]
+        for kind in KINDS:
+            caller = self._manager.subset_hook_caller(f"faceblur_{kind}s", others)
+            for component in (item for result in caller() for item in result):
+                if not isinstance(component, Component):
+                    raise TypeError(f"faceblur_{kind}s returned {component!r}, which is no Component")
+                if (kind, component.name) in {(k, c.name) for k, c in offered}:
+                    raise ValueError(f"faceblur_{kind}s returned {component.name!r} twice")
+                offered.append((kind, component))
+        return tuple(offered)
+
+    @property
+    def infos(self) -> list[PluginInfo]:
+        """Every plugin that is installed, with the names that it shares with others as its ``error``."""
+        return [self._with_conflicts(info) for info in self._infos]
+
+    def _with_conflicts(self, info: PluginInfo) -> PluginInfo:
+        shared = [
+            f"{kind} {component.name!r} is also in plugin {entry.plugin!r}"
+            for kind, component in info.components
+            for entry in self._table[kind][component.name]
+            if entry.plugin != info.name
+        ]
+        return dataclasses.replace(info, error="; ".join(shared)) if shared else info
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names of one kind of component, sorted."""
+        return sorted(self._table[kind])
+
+    def get(self, kind: Kind, name: str) -> Registered:
+        """Return the component of that name.
+
+        :raises UnknownName: if there is none
+        :raises UsageMistake: if two plugins offer it
+        """
+        found = self._table[kind].get(name)
+        if found is None:
+            raise UnknownName(kind, name, self._table[kind])
+        if len(found) > 1:
+            both = " and ".join(f"{entry.plugin} ({entry.distribution})" for entry in found)
+            raise UsageMistake(f"{kind} {name!r} comes from the plugins {both}. Disable one: {DISABLE}={found[1].plugin}")
+        return found[0]
+
+    def factory(self, kind: Kind, name: str) -> Any:
+        """Import and return what a component's record points at.
+
+        :raises MissingDependency: if an import in the plugin's module fails
+        """
+        entry = self.get(kind, name)
+        module, _, attribute = entry.component.factory.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ImportError as error:
+            raise _missing(entry, error) from error
+        except AttributeError:
+            raise FaceblurError(
+                f"{kind} {name!r}: plugin {entry.plugin} ({entry.distribution}) has no {entry.component.factory}"
+            ) from None
+
+    def make(self, kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:
+        """Return a new component, its options checked against the type hints of its fields.
+
+        :raises UsageMistake: if the name is unknown or an option is unknown or does not fit its type
+        :raises MissingDependency: if a package that it needs is not installed
+        :raises FaceblurError: if it cannot start, for example for want of its weights
+        """
+        cls = self.factory(kind, name)
+        entry = self.get(kind, name)
+        if not is_dataclass(cls):
+            raise FaceblurError(f"{kind} {name!r} of plugin {entry.plugin} is no dataclass; its author must mend that")
+        try:
+            return validated(cls, options or {}, f"{kind} {name!r}")
+        except ImportError as error:
+            raise _missing(entry, error) from error
+
+    def options(self, kind: Kind, name: str) -> list[Option]:
+        """Return the options of a component; imports its module, but no framework if the plugin is well made."""
+        return describe_options(self.factory(kind, name))
+
+
+class _NameTaken(Exception):
+    """A second plugin with a name that is in use."""
+
+
+def _missing(entry: Registered, error: ImportError) -> MissingDependency:
+    return MissingDependency(
+        f"{entry.kind} {entry.component.name!r} (plugin {entry.plugin}) needs {error.name or error}, "
+        f"which cannot be imported. Try: pip install {entry.distribution}"
+    )
+
+
+def validated(cls: type[T], options: Mapping[str, Any], what: str) -> T:
+    """Return ``cls(**options)`` with every option checked and converted by pydantic.
+
+    :param what: how a message calls it, such as ``detector 'haar'``
+    :raises UsageMistake: if an option is unknown or does not fit its type
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [item.name for item in fields(cls) if item.init]  # type: ignore[arg-type]
+    for name in options:
+        if name not in known:
+            raise UnknownName(f"option of {what}", name, known)
+    try:
+        return TypeAdapter(cls).validate_python(dict(options))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'options'}: {fault['msg']}" for fault in error.errors())
+        raise UsageMistake(f"bad option of {what}: {faults}") from None
+
+
+def describe_options(cls: Any) -> list[Option]:
+    """Return the options of a dataclass, in the order of its fields."""
+    if not is_dataclass(cls):
+        return []
+    hints = get_type_hints(cls)
+    return [
+        Option(item.name, _type_name(hints[item.name]), _default(item), item.metadata.get("help", ""))
+        for item in fields(cls)
+        if item.init
+    ]
+
+
+def _default(item: Field[Any]) -> Any:
+    if item.default_factory is not MISSING:
+        return item.default_factory()
+    return None if item.default is MISSING else item.default
+
+
+def _type_name(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "|".join(map(str, get_args(hint)))
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+
+
+@functools.cache
+def plugins() -> Plugins:
+    """Return the plugins of this process, without those that ``FACEBLUR_DISABLE_PLUGINS=a,b`` names."""
+    names = os.environ.get(DISABLE, "").split(",")
+    return Plugins(name.strip() for name in names if name.strip())
+
+
+def distribution_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of distributions and of what each requires directly, of those installed."""
+    versions: dict[str, str] = {}
+    for name in names:
+        dist = Distribution.from_name(name)
+        versions[dist.name] = dist.version
+        for requirement in dist.requires or ():
+            match = re.match(r"[\w.-]+", requirement)
+            if match and "extra ==" not in requirement:
+                try:
+                    needed = Distribution.from_name(match.group())
+                except ModuleNotFoundError:  # PackageNotFoundError: overridden or not for this platform
+                    continue
+                versions[needed.name] = needed.version
+    return versions

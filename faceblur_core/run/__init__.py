@@ -1,0 +1,1 @@
+"""Files in, anonymized files out: naming, workers, manifest, resume. What ``faceblur run`` is made of."""

@@ -1,0 +1,263 @@
+"""Anonymize many files with one method: workers, one row per file, nothing lost when one of them fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import queue
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.media.files import write_whole
+from faceblur_core.media.images import DEFAULT_MAX_PIXELS, PREVIEW, SOFTWARE, Photo, check_format, encode_photo, read_photo
+from faceblur_core.methods import Method
+from faceblur_core.pipeline import close, model_files
+from faceblur_core.plugins import distribution_versions
+from faceblur_core.run.jobs import Job
+from faceblur_core.run.manifest import GivenDetections, Row, detections_of, detections_to_json, settings_digest
+from faceblur_core.run.preview import draw_preview
+from faceblur_core.types import Anonymized, Anonymizer, Detections, Image
+from faceblur_core.weights import sha256_of
+
+
+Skipped = Literal["done", "ours"]  #: an earlier run did it with the same settings; faceblur wrote the input
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is written and how; all of it is part of the settings that ``--resume`` compares."""
+
+    form: str | None = None  #: a key of FORMATS; None keeps each file's
+    quality: int | None = None
+    keep_metadata: bool = False
+    preview: bool = False
+    fail_on_no_face: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A run over many files. Iterating :meth:`run` does the work."""
+
+    method: Method
+    output: Output = field(default_factory=Output)
+    overwrite: bool = False
+    again: bool = False  #: also anonymize files that faceblur wrote
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    given: GivenDetections | None = None
+    done: Mapping[str, dict[str, Any]] | None = None  #: rows of an earlier run, to resume; None: do not
+    workers: int = 1
+    verbose: bool = False
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Row | Skipped]]:
+        """Yield each job as it ends, with its row or with why the file was passed over.
+
+        Stopping the iteration lets the files in work be finished and starts no more.
+
+        :raises FaceblurError: if the method cannot start
+        """
+        if not jobs:
+            return
+        workers = max(1, min(self.workers, len(jobs)))
+        self._share_cores(workers)
+        makers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        team: list[_Worker] = []
+        try:
+            for _ in range(workers):
+                team.append(_Worker(self))
+                makers.put(team[-1])
+            yield from self._work(jobs, makers, workers, _Context.of(self, team[0].anonymizer))
+        finally:
+            for worker in team:
+                close(worker.anonymizer)
+
+    def _work(
+        self, jobs: Sequence[Job], makers: queue.SimpleQueue[_Worker], workers: int, context: _Context
+    ) -> Iterator[tuple[Job, Row | Skipped]]:
+        def one(job: Job) -> tuple[Job, Row | Skipped]:
+            worker = makers.get()
+            try:
+                return job, worker.row(job, context)
+            finally:
+                makers.put(worker)
+
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="faceblur")
+        try:
+            for future in as_completed([pool.submit(one, job) for job in jobs]):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    @staticmethod
+    def _share_cores(workers: int) -> None:
+        import cv2
+
+        cv2.setNumThreads(max(1, (os.cpu_count() or 1) // workers))
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What is the same for every row of a run."""
+
+    method: str
+    options: dict[str, Any]
+    weights: dict[str, str]
+    versions: dict[str, str]
+    settings: str
+
+    @classmethod
+    def of(cls, batch: Batch, anonymizer: Anonymizer) -> _Context:
+        options = batch.method.resolved()
+        weights = {path.name: sha256_of(path) for path in model_files(anonymizer)}
+        versions = distribution_versions(["faceblur-core", *(entry.distribution for _, entry in batch.method.parts())])
+        boxes = sha256_of(batch.given.path) if batch.given else ""
+        decides = {
+            "method": batch.method.spec,
+            "options": options,
+            "weights": weights,
+            "core": versions["faceblur-core"],
+            "detections": boxes,
+            "output": vars(batch.output),
+        }
+        return cls(batch.method.spec, options, weights, versions, settings_digest(decides))
+
+
+class _GivenDetector:
+    """Stands in for the method's detector: returns the faces that were given for the frame at hand."""
+
+    def __init__(self) -> None:
+        self.items: Sequence[Mapping[str, Any]] = ()
+        self.frame = 0
+
+    def __call__(self, image: Image) -> Detections:
+        found = detections_of(self.items, self.frame)
+        self.frame += 1
+        return found
+
+
+class _Worker:
+    """One anonymizer and what it takes to turn a file into a row."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self._boxes = _GivenDetector() if batch.given else None
+        self.anonymizer: Anonymizer = batch.method.make(self._boxes)
+
+    def row(self, job: Job, context: _Context) -> Row | Skipped:
+        """Return the row of a job, whatever happens, or why the file was passed over."""
+        started = time.perf_counter()
+        row = Row(input=job.name, outcome="error")
+        row.method, row.options, row.weights = context.method, context.options, context.weights
+        row.versions, row.settings = context.versions, context.settings
+        try:
+            if skipped := self._process(job, row):
+                return skipped
+        except Exception as error:
+            row.outcome, row.error = "error", self._explain(error)
+        row.ms["total"] = (time.perf_counter() - started) * 1e3
+        row.ms = {stage: round(value, 2) for stage, value in row.ms.items()}
+        return row
+
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, FaceblurError):
+            return error.message
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        if isinstance(error, MemoryError):
+            return "not enough memory"
+        if self.batch.verbose:
+            traceback.print_exception(error)
+        reason = " ".join(str(error).split())
+        return f"internal error, {type(error).__name__}: {reason[:200]} (--verbose shows where)"
+
+    def _process(self, job: Job, row: Row) -> Skipped | None:
+        batch, output = self.batch, self.batch.output
+        data = job.source.read_bytes()
+        row.input_sha256 = hashlib.sha256(data).hexdigest()
+        if batch.done is not None and _is_done(batch.done.get(job.name), row, job.target):
+            return "done"
+        started = time.perf_counter()
+        photo = read_photo(data, batch.max_pixels)
+        row.ms["decode"] = (time.perf_counter() - started) * 1e3
+        if photo.ours and not batch.again:
+            return "ours"
+        _check_free(job.target, photo, batch)
+        form = output.form or photo.format
+        if not output.preview:
+            check_format(photo, form)
+        if self._boxes and batch.given:
+            self._boxes.items, self._boxes.frame = batch.given.find(job.name, job.source, row.input_sha256), 0
+        photo = self._anonymize(photo, row)
+        if row.outcome == "no-face" and output.fail_on_no_face:
+            raise FaceblurError("no face was found, and --fail-on-no-face says that there is one; nothing was written")
+        started = time.perf_counter()
+        software = PREVIEW if output.preview else SOFTWARE
+        encoded = encode_photo(photo, form, output.quality, keep_metadata=output.keep_metadata, software=software)
+        row.ms["encode"] = (time.perf_counter() - started) * 1e3
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(job.target, encoded)
+        row.output, row.output_sha256 = str(job.target), hashlib.sha256(encoded).hexdigest()
+        return None
+
+    def _anonymize(self, photo: Photo, row: Row) -> Photo:
+        """Return the photo with every frame anonymized (or drawn on, for a preview); fills in the row."""
+        row.height, row.width = photo.frames[0].pixels.shape[:2]
+        row.frames = len(photo.frames)
+        frames, found, hidden, pixels = [], [], 0.0, 0
+        for frame in photo.frames:
+            before = frame.rgb()
+            started = time.perf_counter()
+            result = self.anonymizer(before)
+            spent = result.info.get("ms") or {"anonymize": (time.perf_counter() - started) * 1e3}
+            _check_result(before, result)
+            for stage, ms in spent.items():
+                row.ms[stage] = row.ms.get(stage, 0.0) + ms
+            frames.append(
+                draw_preview(frame, result) if self.batch.output.preview else frame.with_hidden(before, result.image, result.mask)
+            )
+            found.append(result.detections)
+            hidden += float(result.mask.mean()) * result.mask.size if result.image is not before else 0.0
+            pixels += result.mask.size
+        row.detections = detections_to_json(found)
+        row.masked_share = round(hidden / pixels, 6)
+        row.outcome = "faces" if row.detections or hidden else "no-face"
+        return dataclasses.replace(photo, frames=tuple(frames))
+
+
+def _is_done(earlier: Mapping[str, Any] | None, row: Row, target: Path) -> bool:
+    """Return whether an earlier run made ``target`` from the same bytes with the same settings."""
+    return (
+        earlier is not None
+        and earlier.get("outcome") != "error"
+        and earlier.get("settings") == row.settings
+        and earlier.get("input_sha256") == row.input_sha256
+        and target.is_file()
+        and sha256_of(target) == earlier.get("output_sha256")
+    )
+
+
+def _check_free(target: Path, photo: Photo, batch: Batch) -> None:
+    """:raises UsageMistake: if the target exists and may not be replaced. A resumed run may replace what faceblur wrote."""
+    if not target.exists() or (batch.overwrite and target.is_file()):
+        return
+    if batch.done is not None and target.is_file():
+        try:
+            if read_photo(target.read_bytes(), batch.max_pixels).ours:
+                return
+        except FaceblurError:
+            pass
+    raise UsageMistake(f"{target} exists; --overwrite replaces it")
+
+
+def _check_result(before: Image, result: Anonymized) -> None:
+    """:raises FaceblurError: if a plugin's method broke its contract; nothing is written then."""
+    if result.image.shape != before.shape or result.image.dtype != before.dtype:
+        raise FaceblurError(f"the method returned an image {result.image.shape} {result.image.dtype}, not {before.shape} uint8")
+    if result.mask.shape != before.shape[:2]:
+        raise FaceblurError(f"the method returned a mask {result.mask.shape}, not {before.shape[:2]}")

@@ -1,0 +1,127 @@
+"""Which files to read and under which names to write: folders are mirrored, nothing is written twice or over itself."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from faceblur_core.errors import UsageMistake
+from faceblur_core.media.images import FORMAT_OF, FORMATS
+
+# Photos that Pillow alone cannot read: in a folder they are errors, where other files are passed over.
+UNREADABLE_PHOTOS = frozenset(
+    ".heic .heif .jxl .jp2 .j2k .psd .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw .svg".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to anonymize."""
+
+    source: Path
+    name: str  #: of the source, as manifests show it: relative to the folder that was given, with ``/``
+    target: Path
+
+
+@dataclass
+class Plan:
+    """All jobs of a run, and what was left out."""
+
+    jobs: list[Job] = field(default_factory=list)
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)  #: folders that could not be listed
+    passed_over: Counter[str] = field(default_factory=Counter)  #: files in folders that are no photos, by suffix
+
+
+def plan_jobs(inputs: Sequence[str], output: Path, form: str | None) -> Plan:
+    """Return what to do for files, folders and glob patterns.
+
+    :param output: a folder, or the name of the one output file
+    :param form: a key of FORMATS to write, or None for each file's own
+    :raises UsageMistake: if an input does not exist, two inputs would get one output, or an output is an input
+    """
+    plan = Plan()
+    pairs = [pair for text in inputs for pair in _expand(text, output, plan)]
+    single = len(pairs) == 1 and _is_file_name(output) and len(inputs) == 1 and not Path(inputs[0]).is_dir()
+    for source, name in pairs:
+        target = output if single else output / name
+        if form and not single:
+            target = _with_format(target, form)
+        plan.jobs.append(Job(source, name, target))
+    if not plan.jobs and not plan.unreadable:
+        raise UsageMistake(f"no photos in {' '.join(inputs)}")
+    _check_targets(plan.jobs)
+    return plan
+
+
+def _is_file_name(path: Path) -> bool:
+    return path.suffix.lower() in FORMAT_OF and not path.is_dir()
+
+
+def _with_format(target: Path, form: str) -> Path:
+    return target if FORMAT_OF.get(target.suffix.lower()) == form else target.with_suffix(FORMATS[form].suffixes[0])
+
+
+def _expand(text: str, output: Path, plan: Plan) -> Iterator[tuple[Path, str]]:
+    path = Path(text)
+    if path.is_dir():
+        yield from _walk(path, output, plan)
+    elif path.exists():
+        yield path, path.name
+    elif glob.has_magic(text):
+        found = sorted(Path(name) for name in glob.glob(text, recursive=True))
+        if not found:
+            raise UsageMistake(f"no file matches {text}")
+        base = _fixed_part(text)
+        for match in found:
+            if match.is_file() and not _inside(match, output):
+                yield match, match.relative_to(base).as_posix()
+    else:
+        raise UsageMistake(f"no file or folder {text}")
+
+
+def _fixed_part(pattern: str) -> Path:
+    """Return the folders of a glob pattern before its first wildcard."""
+    parts = Path(pattern).parts
+    first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:first])
+
+
+def _walk(folder: Path, output: Path, plan: Plan) -> Iterator[tuple[Path, str]]:
+    def note(error: OSError) -> None:
+        plan.unreadable.append((Path(error.filename), f"the folder cannot be read ({error.strerror})"))
+
+    for root, folders, files in os.walk(folder, onerror=note):
+        here = Path(root)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _same(here / name, output))
+        for name in sorted(files):
+            suffix = Path(name).suffix.lower()
+            if name.startswith("."):
+                continue
+            if suffix in FORMAT_OF or suffix in UNREADABLE_PHOTOS:
+                yield here / name, (here / name).relative_to(folder).as_posix()
+            else:
+                plan.passed_over[suffix or name] += 1
+
+
+def _same(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve()
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
+
+
+def _check_targets(jobs: Sequence[Job]) -> None:
+    sources = {job.source.resolve() for job in jobs}
+    seen: dict[Path, Path] = {}
+    for job in jobs:
+        target = job.target.resolve()
+        if target in sources:
+            raise UsageMistake(f"{job.target} would be written over an input; choose another folder with -o")
+        if target in seen:
+            raise UsageMistake(f"{seen[target]} and {job.source} would both be written to {job.target}")
+        seen[target] = job.source

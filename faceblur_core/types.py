@@ -1,0 +1,243 @@
+"""What crosses a plugin boundary: NumPy arrays, frozen dataclasses and Protocols, nothing else.
+
+Coordinates are pixels of the upright image, x to the right, y down, and pixel (i, j) fills the square from
+(j, i) to (j + 1, i + 1); so a box that covers an H x W image is ``(0, 0, W, H)``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Image = NDArray[np.uint8]  #: H x W x 3, RGB
+Mask = NDArray[np.float32]  #: H x W, 0 = keep, 1 = hide
+Floats = NDArray[np.float32]
+
+
+def option(default: Any, help: str) -> Any:
+    """Return a dataclass field that is an option of a component: its default and one line of help.
+
+    Ranges go into the type, where pydantic finds them: ``scale: Annotated[float, Gt(1)] = option(1.1, "…")``.
+    """
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+def _frozen(values: ArrayLike, shape: tuple[int, ...], name: str) -> Floats:
+    try:
+        array = np.array(values, dtype=np.float32).reshape(shape)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Detections.{name} must have the shape {shape}: {error}") from None
+    if not np.isfinite(array).all():
+        raise ValueError(f"Detections.{name} must be finite")
+    array.flags.writeable = False
+    return array
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Faces found in one image: parallel arrays, copied, checked and made read-only when created.
+
+    A box is the whole face, from the top of the forehead to the chin and from ear to ear, as WIDER FACE
+    draws it; a detector trained on another convention corrects its boxes. A box may reach over the
+    image's edge, and should where the face does.
+
+    :raises ValueError: if the arrays differ in length, are not finite, or a box has x2 < x1 or y2 < y1.
+    """
+
+    boxes: Floats  #: N x 4, x1 y1 x2 y2, pixels
+    scores: Floats  #: N, on the detector's own scale, higher is surer
+    landmarks: Floats | None = None  #: N x 5 x 2: right eye, left eye, nose, right and left mouth corner (of the person)
+    mask: Mask | None = None  #: H x W, the union of the faces, if the detector finds pixels
+
+    def __post_init__(self) -> None:
+        count = np.size(self.scores)
+        put = object.__setattr__  # frozen for everybody else
+        put(self, "scores", _frozen(self.scores, (count,), "scores"))
+        put(self, "boxes", _frozen(self.boxes, (count, 4), "boxes"))
+        if (self.boxes[:, 2:] < self.boxes[:, :2]).any():
+            raise ValueError("Detections.boxes must be x1 y1 x2 y2 with x2 >= x1 and y2 >= y1")
+        if self.landmarks is not None:
+            put(self, "landmarks", _frozen(self.landmarks, (count, 5, 2), "landmarks"))
+        if self.mask is not None and (self.mask.ndim != 2 or self.mask.dtype != np.float32):
+            raise ValueError("Detections.mask must be a float32 array, H x W")
+
+    @classmethod
+    def none(cls) -> Detections:
+        """Return the empty result."""
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, index: NDArray[Any] | Sequence[int]) -> Detections:
+        """Return the detections that ``index`` (integers or booleans) picks, in its order; the mask stays."""
+        picked = np.asarray(index) if len(index) else np.empty(0, np.intp)
+        landmarks = None if self.landmarks is None else self.landmarks[picked]
+        return Detections(self.boxes[picked], self.scores[picked], landmarks, self.mask)
+
+    def shifted(self, dx: float, dy: float) -> Detections:
+        """Return boxes and landmarks moved by (dx, dy) pixels, as from a tile back to its image; drops the mask."""
+        landmarks = None if self.landmarks is None else self.landmarks + np.float32([dx, dy])
+        return Detections(self.boxes + np.float32([dx, dy, dx, dy]), self.scores, landmarks)
+
+    def scaled(self, fx: float, fy: float) -> Detections:
+        """Return boxes and landmarks multiplied by (fx, fy), as from a reduced image to its original; drops the mask."""
+        landmarks = None if self.landmarks is None else self.landmarks * np.float32([fx, fy])
+        return Detections(self.boxes * np.float32([fx, fy, fx, fy]), self.scores, landmarks)
+
+    def reframed(self, dx: float, dy: float, width: float, height: float) -> Detections:
+        """Return each box with its centre moved by (dx, dy) box sizes and its sides multiplied by (width, height).
+
+        For detectors whose boxes follow another convention than the one above.
+        """
+        size = self.boxes[:, 2:] - self.boxes[:, :2]
+        centre = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 + size * np.float32([dx, dy])
+        half = size * np.float32([width, height]) / 2
+        return dataclasses.replace(self, boxes=np.concatenate([centre - half, centre + half], axis=1))
+
+    def nms(self, iou: float) -> Detections:
+        """Return what greedy non-maximum suppression leaves: best score first, none overlapping a kept one by > iou."""
+        left = list(np.argsort(-self.scores, kind="stable"))
+        keep: list[int] = []
+        while left:
+            best = left.pop(0)
+            keep.append(best)
+            overlap = box_iou(self.boxes[[best]], self.boxes[left])[0]
+            left = [index for index, value in zip(left, overlap, strict=True) if value <= iou]
+        return self.select(keep)
+
+    @staticmethod
+    def concat(parts: Sequence[Detections]) -> Detections:
+        """Return all detections of ``parts`` in order. Landmarks stay only if every non-empty part has them."""
+        full = [part for part in parts if len(part)]
+        masks = [part.mask for part in parts if part.mask is not None]
+        mask = np.maximum.reduce(masks) if masks else None
+        if not full:
+            return Detections(np.empty((0, 4), np.float32), np.empty(0, np.float32), mask=mask)
+        points = [part.landmarks for part in full if part.landmarks is not None]
+        return Detections(
+            np.concatenate([part.boxes for part in full]),
+            np.concatenate([part.scores for part in full]),
+            np.concatenate(points) if len(points) == len(full) else None,
+            mask,
+        )
+
+
+def box_iou(a: Floats, b: Floats) -> Floats:
+    """Return the N x M intersections over unions of N x 4 and M x 4 boxes; 0 where both are empty."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    intersection = np.prod(np.maximum(high - low, 0), axis=-1)
+    area = np.prod(a[:, 2:] - a[:, :2], axis=-1)[:, None] + np.prod(b[:, 2:] - b[:, :2], axis=-1)[None]
+    union = area - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymized:
+    """What a method gives back for one image."""
+
+    image: Image  #: same shape as the input; may be the input itself where nothing was hidden
+    mask: Mask  #: where the method hid something: a pixel with mask 0 is the input's to the bit
+    detections: Detections | None = None  #: the faces, if the method finds any before hiding them
+    info: Mapping[str, Any] = field(default_factory=dict)  #: anything else; ``ms``: {stage: milliseconds}
+
+
+@dataclass(frozen=True, slots=True)
+class Ellipse:
+    """A face's true outline.
+
+    ``angle`` (radians) turns the x axis onto the axis of half-length ``rx``, clockwise as seen on screen.
+    """
+
+    cx: float
+    cy: float
+    rx: float  #: half axis, pixels
+    ry: float  #: the other half axis, pixels
+    angle: float = 0.0
+
+    def inside(self, height: int, width: int, grow: float = 1.0) -> NDArray[np.bool_]:
+        """Return the H x W array that is True where a pixel's centre lies in the ellipse grown by ``grow``."""
+        y, x = np.ogrid[0.5:height, 0.5:width]
+        dx, dy = x - self.cx, y - self.cy
+        cos, sin = np.cos(self.angle), np.sin(self.angle)
+        u, v = (dx * cos + dy * sin) / (self.rx * grow), (dy * cos - dx * sin) / (self.ry * grow)
+        return np.asarray(u * u + v * v <= 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One item of a test set: the image and what is known to be true of it."""
+
+    id: str
+    image: Image
+    faces: tuple[Ellipse, ...] = ()
+    identity: str | None = None
+    categories: frozenset[str] = frozenset()
+
+
+class Detector(Protocol):
+    """Finds faces. May have ``model_files``, the paths it loaded: the manifest records their checksums."""
+
+    def __call__(self, image: Image) -> Detections: ...
+
+
+class Obfuscator(Protocol):
+    """Hides what the mask marks and leaves every pixel with mask 0 alone: a blur, a mosaic, an inpainting."""
+
+    def __call__(self, image: Image, mask: Mask) -> Image: ...
+
+
+class Anonymizer(Protocol):
+    """A complete method: one row of a comparison."""
+
+    def __call__(self, image: Image) -> Anonymized: ...
+
+
+class Predictor(Protocol):
+    """A loaded network: N x H x W x C float32 in, the same layout out."""
+
+    def __call__(self, batch: Floats) -> Floats: ...
+
+
+class Backend(Protocol):
+    """Runs model files of one format, and lowers them to TensorFlow Lite for microcontrollers if it can."""
+
+    suffixes: ClassVar[tuple[str, ...]]  #: the file name endings that it reads, such as ``(".onnx",)``
+
+    def load(self, path: Path) -> Predictor:
+        """Load a model. :raises FaceblurError: if the file is missing or is no such model."""
+        ...
+
+    def to_tflite(self, path: Path) -> bytes:
+        """Return the model as a float ``.tflite`` file. :raises FaceblurError: if the format has no way there."""
+        ...
+
+
+class Metric(Protocol):
+    """Scores one result against one sample."""
+
+    unit: ClassVar[str]
+    per: ClassVar[Literal["face", "image"]]
+    higher_is_better: ClassVar[bool]
+    range: ClassVar[tuple[float, float]]  #: the least and the greatest value
+    citation: ClassVar[str]
+
+    def __call__(self, sample: Sample, result: Anonymized) -> NDArray[np.float64]:
+        """Return one value per face of ``sample.faces``, or an array of one value for the image."""
+        ...
+
+
+@runtime_checkable
+class HasModelFiles(Protocol):
+    """A component that loaded files: their checksums go into every manifest and result."""
+
+    model_files: Sequence[Path]

@@ -1,0 +1,117 @@
+"""Find model files: the folder ``FACEBLUR_MODELS``, then the cache, then a checksummed download."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+from faceblur_core.errors import MissingWeights
+from faceblur_core.hookspecs import Weights
+
+FOLDER = "FACEBLUR_MODELS"
+OFFLINE = "FACEBLUR_OFFLINE"
+_download_lock = threading.Lock()
+
+
+def local_folder() -> Path | None:
+    """Return the folder that ``FACEBLUR_MODELS`` names, or None."""
+    name = os.environ.get(FOLDER)
+    return Path(name) if name else None
+
+
+def cache_folder() -> Path:
+    """Return the folder that downloads are kept in; the variable ``FACEBLUR_CACHE`` moves it."""
+    from platformdirs import user_cache_path
+
+    name = os.environ.get("FACEBLUR_CACHE")
+    return Path(name) if name else user_cache_path("faceblur") / "models"
+
+
+def present(weights: Weights) -> Path | None:
+    """Return where the file lies on this machine, not checked, or None."""
+    folders = [folder for folder in (local_folder(), cache_folder()) if folder]
+    return next((folder / weights.file for folder in folders if (folder / weights.file).is_file()), None)
+
+
+def locate(weights: Weights) -> Path:
+    """Return the path of the file, its checksum verified; download it if it is not there.
+
+    :raises MissingWeights: if the file is nowhere and cannot be downloaded, or if its checksum is wrong
+    """
+    path = present(weights)
+    if path is None:
+        with _download_lock:  # several workers ask at once
+            path = present(weights) or _download(weights)
+    if sha256_of(path) not in weights.sha256:
+        raise MissingWeights(
+            f"{path} is not the file that is expected (sha256 {sha256_of(path)[:12]}…, not "
+            f"{' or '.join(digest[:12] + '…' for digest in weights.sha256)}). Remove or replace it."
+        )
+    return path
+
+
+def _download(weights: Weights) -> Path:
+    where = f"put {weights.file} into {local_folder() or f'a folder and set {FOLDER} to it'}"
+    if weights.url is None:
+        raise MissingWeights(f"model file {weights.file} is missing: {where} ({weights.source or 'it has no download'})")
+    if os.environ.get(OFFLINE):
+        raise MissingWeights(f"model file {weights.file} is missing and {OFFLINE} is set: {where}, from {weights.url}")
+    print(f"faceblur: downloading {weights.file} ({weights.size / 1e6:.1f} MB, licence {weights.licence})", file=sys.stderr)
+    try:
+        return _fetch(weights)
+    except Exception as error:  # no network, a changed file, a full disk: all end in the same advice
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MissingWeights(
+            f"model file {weights.file} is missing and could not be downloaded: {where}, from {weights.url} ({reason[:200]})"
+        ) from error
+
+
+def _fetch(weights: Weights) -> Path:
+    import logging
+
+    import pooch
+    from rich.progress import Progress
+
+    pooch.get_logger().setLevel(logging.ERROR)
+    with Progress(disable=not sys.stderr.isatty()) as bar:
+        progress = _PoochProgress(bar, bar.add_task(weights.file, total=weights.size))
+        path = pooch.retrieve(
+            weights.url,
+            known_hash=f"sha256:{weights.sha256[0]}",
+            fname=weights.file,
+            path=cache_folder(),
+            downloader=pooch.HTTPDownloader(progressbar=progress, timeout=30),
+        )
+    return Path(path)
+
+
+class _PoochProgress:
+    """What pooch asks of a progress bar, shown by rich."""
+
+    def __init__(self, bar: object, task: object) -> None:
+        self._bar, self._task = bar, task
+        self.total = 0
+
+    def update(self, count: int) -> None:
+        self._bar.update(self._task, advance=count)  # type: ignore[attr-defined]
+
+    def reset(self) -> None:
+        self._bar.reset(self._task)  # type: ignore[attr-defined]
+
+    def close(self) -> None: ...
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits; remembered for as long as the file does not change."""
+    status = path.stat()
+    return _sha256(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, modified: int, size: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,83 @@
+"""BlazeFace through MediaPipe Tasks: Bazarevsky et al., BlazeFace, CVPR workshop on computer vision for AR/VR, 2019."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+
+from faceblur_core.types import Detections, Image, option
+from faceblur_core.weights import locate
+from faceblur_mediapipe import FULL, SHORT
+
+# BlazeFace draws its square from the brows down. These corrections (centre x and y, width, height, in box sizes)
+# are the medians against the truth boxes of WIDER FACE's training photos: benchmarks/box_convention.py.
+REFRAME = {"short": (0.0, -0.10, 0.84, 1.12), "full": (0.0, -0.04, 0.91, 1.21)}
+_stderr_lock = threading.Lock()
+
+
+@dataclass
+class MediaPipeDetector:
+    """Faces within about two metres (short range) or five (full range); scores from 0 to 1.
+
+    The network sees the image reduced to 128 or 192 pixels: for small faces in large photos use ``tile.size``.
+    """
+
+    range: Literal["full", "short"] = option("full", "which network: faces up to about 5 m, or up to about 2 m")
+    min_detection_confidence: Annotated[float, Ge(0), Le(1)] = option(0.5, "weakest face to report")
+    min_suppression_threshold: Annotated[float, Gt(0), Le(1)] = option(0.3, "boxes that overlap more are one face")
+    model_files: list[Path] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.model_files = [locate(FULL if self.range == "full" else SHORT)]
+        with _quiet():
+            from mediapipe.tasks.python import BaseOptions, vision
+
+            self._detector: Any = vision.FaceDetector.create_from_options(
+                vision.FaceDetectorOptions(
+                    base_options=BaseOptions(model_asset_path=str(self.model_files[0])),
+                    min_detection_confidence=self.min_detection_confidence,
+                    min_suppression_threshold=self.min_suppression_threshold,
+                )
+            )
+            self(np.zeros((8, 8, 3), np.uint8))  # its first call prints too
+
+    def close(self) -> None:
+        """Free the network. MediaPipe can hang when the interpreter ends before this."""
+        with _quiet():
+            self._detector.close()
+
+    def __call__(self, image: Image) -> Detections:
+        import mediapipe as mp
+
+        data = np.ascontiguousarray(image)
+        faces = self._detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=data)).detections
+        if not faces:
+            return Detections.none()
+        boxes = [(b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height) for b in (f.bounding_box for f in faces)]
+        scores = [face.categories[0].score for face in faces]
+        return Detections(np.float32(boxes), np.float32(scores)).reframed(*REFRAME[self.range])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Send what MediaPipe's C++ code prints to stderr while it loads (dozens of lines) nowhere."""
+    with _stderr_lock:
+        sys.stderr.flush()
+        kept = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)

@@ -1,0 +1,104 @@
+"""Ultralytics YOLO: Jocher et al., https://github.com/ultralytics/ultralytics (AGPL-3.0)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge, Gt, Le
+
+from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.types import Detections, Floats, Image, option
+from faceblur_core.weights import local_folder, locate
+from faceblur_yolo import DEFAULT
+
+
+@dataclass
+class YoloDetector:
+    """A face model reports faces. Of a person model the head part of each person is reported. Scores from 0 to 1."""
+
+    weights: str | None = option(None, "model file, .pt or .onnx; by default the face model in FACEBLUR_MODELS")
+    conf: Annotated[float, Ge(0), Le(1)] = option(0.25, "weakest face to report")
+    iou: Annotated[float, Gt(0), Le(1)] = option(0.7, "boxes that overlap more are one face")
+    imgsz: Annotated[int, Ge(32)] = option(640, "longer side in pixels at which the network looks")
+    max_det: Annotated[int, Ge(1)] = option(300, "most faces per image")
+    classes: list[str] | None = option(None, "class names to hide; by default faces, else the heads of persons")
+    device: str = option("cpu", "cpu, cuda:0, mps")
+    head: Annotated[float, Gt(0)] = option(0.6, "height of a person's head part as a share of the person's width")
+    model_files: list[Path] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.model_files = [_model_path(self.weights) if self.weights else locate(DEFAULT)]
+        os.environ.setdefault("YOLO_VERBOSE", "false")
+        os.environ.setdefault("YOLO_OFFLINE", "true")  # no version check, no download, no telemetry
+        from ultralytics import YOLO
+
+        try:
+            self._model = YOLO(str(self.model_files[0]), task="detect")
+            names = self._names()
+        except Exception as error:  # torch, onnxruntime and zipfile each raise their own
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise FaceblurError(f"{self.model_files[0]} is no model that Ultralytics can load: {reason}") from error
+        self._wanted, self._persons = choose_classes(names, self.classes)
+
+    def _names(self) -> dict[int, str]:
+        blank = np.zeros((32, 32, 3), np.uint8)
+        names = self._predict(blank).names  # an .onnx file tells its classes only when it is run
+        return {int(index): str(name) for index, name in names.items()}
+
+    def _predict(self, bgr: Image, classes: Sequence[int] | None = None):  # type: ignore[no-untyped-def]
+        return self._model.predict(
+            bgr,
+            conf=self.conf,
+            iou=self.iou,
+            imgsz=self.imgsz,
+            max_det=self.max_det,
+            classes=classes,
+            device=self.device,
+            verbose=False,
+        )[0]
+
+    def __call__(self, image: Image) -> Detections:
+        found = self._predict(np.ascontiguousarray(image[..., ::-1]), self._wanted).boxes
+        boxes, index = found.xyxy.cpu().numpy(), found.cls.cpu().numpy().astype(int)
+        person = np.isin(index, self._persons)
+        return Detections(np.where(person[:, None], head_part(boxes, self.head), boxes), found.conf.cpu().numpy())
+
+
+def _model_path(name: str) -> Path:
+    folder = local_folder()
+    for path in (Path(name), *([folder / name] if folder else [])):
+        if path.is_file():
+            return path
+    raise FaceblurError(f"detector.weights: no model file {name}, neither here nor in FACEBLUR_MODELS")
+
+
+def choose_classes(names: Mapping[int, str], wanted: Sequence[str] | None) -> tuple[list[int], list[int]]:
+    """Return the indices of the classes to report, and which of them are persons, of whom only the head is hidden.
+
+    :raises UsageMistake: if a wanted class is not in the model, or none is wanted and it knows neither faces nor persons
+    """
+    if wanted is None:
+        faces = [index for index, name in names.items() if "face" in name.lower()]
+        chosen = faces or [index for index, name in names.items() if name.lower() == "person"]
+        if not chosen:
+            known = ", ".join(list(names.values())[:10])
+            raise UsageMistake(f"the model has no class face or person ({known}); choose with detector.classes=[…]")
+    else:
+        unknown = [name for name in wanted if name not in names.values()]
+        if unknown:
+            raise UsageMistake(f"detector.classes: the model has no class {unknown[0]!r}; it has: {', '.join(names.values())}")
+        chosen = [index for index, name in names.items() if name in wanted]
+    return chosen, [index for index in chosen if names[index].lower() == "person"]
+
+
+def head_part(boxes: Floats, head: float) -> Floats:
+    """Return the upper parts of N x 4 person boxes: ``head`` widths high, but at most 0.6 of the person's height."""
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    parts = boxes.copy()
+    parts[:, 3] = boxes[:, 1] + np.minimum(head * width, 0.6 * height)
+    return parts
