@@ -224,15 +224,3 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def component_weights(component: Component) -> str:
-    """Return ``""`` for a component without model files, else ``present`` or ``missing`` for its default's."""
-    from faceblur_core.weights import present
-
-    if not component.weights:
-        return ""
-    return "present" if present(component.weights[0]) else "missing"
-
-
-def find_component(name: str, plugins: Plugins, kinds: Sequence[Kind]) -> Registered | None:
-    """Return the component of that name of the first of the kinds that has one."""
-    return next((plugins.get(kind, name) for kind in kinds if name in plugins.names(kind)), None)

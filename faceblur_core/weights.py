@@ -64,9 +64,9 @@ def _download(weights: Weights) -> Path:
     try:
         return _fetch(weights)
     except Exception as error:  # no network, a changed file, a full disk: all end in the same advice
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = "what came has another checksum" if isinstance(error, ValueError) else type(error).__name__
         raise MissingWeights(
-            f"model file {weights.file} is missing and could not be downloaded: {where}, from {weights.url} ({reason[:200]})"
+            f"model file {weights.file} is missing and could not be downloaded ({reason}): {where}, from {weights.url}"
         ) from error
 
 

@@ -178,7 +178,9 @@ class _Worker:
 
     def _process(self, job: Job, row: Row) -> Skipped | None:
         batch, output = self.batch, self.batch.output
+        started = time.perf_counter()
         data = job.source.read_bytes()
+        row.ms["read"] = (time.perf_counter() - started) * 1e3
         row.input_sha256 = hashlib.sha256(data).hexdigest()
         if batch.done is not None and _is_done(batch.done.get(job.name), row, job.target):
             return "done"
@@ -199,9 +201,10 @@ class _Worker:
         started = time.perf_counter()
         software = PREVIEW if output.preview else SOFTWARE
         encoded = encode_photo(photo, form, output.quality, keep_metadata=output.keep_metadata, software=software)
-        row.ms["encode"] = (time.perf_counter() - started) * 1e3
+        encoded_at = time.perf_counter()
         job.target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(job.target, encoded)
+        row.ms |= {"encode": (encoded_at - started) * 1e3, "write": (time.perf_counter() - encoded_at) * 1e3}
         row.output, row.output_sha256 = str(job.target), hashlib.sha256(encoded).hexdigest()
         return None
 

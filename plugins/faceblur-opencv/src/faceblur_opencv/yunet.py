@@ -13,6 +13,8 @@ from faceblur_core.types import Detections, Image, option
 from faceblur_core.weights import locate
 from faceblur_opencv import YUNET
 
+SMALLEST = 64  #: pixels; smaller sides get a border, for OpenCV computes garbage where a feature map is one cell wide
+
 
 @dataclass
 class YuNetDetector:
@@ -39,10 +41,13 @@ class YuNetDetector:
         factor = min(1.0, self.max_side / max(height, width))
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
-        self._net.setInputSize(size)
-        _, rows = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        right, below = max(0, SMALLEST - size[0]), max(0, SMALLEST - size[1])
+        framed = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_CONSTANT) if right or below else small
+        self._net.setInputSize(framed.shape[1::-1])
+        _, rows = self._net.detect(cv2.cvtColor(framed, cv2.COLOR_RGB2BGR))
         if rows is None:
             return Detections.none()
+        rows = rows[(rows[:, 0] < size[0]) & (rows[:, 1] < size[1])]
         xy, wh, points, scores = rows[:, :2], rows[:, 2:4], rows[:, 4:14], rows[:, 14]
         found = Detections(np.concatenate([xy, xy + np.maximum(wh, 0)], axis=1), scores, points.reshape(-1, 5, 2))
         return found.scaled(width / size[0], height / size[1])

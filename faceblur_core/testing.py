@@ -1,0 +1,386 @@
+"""Contract tests: what every component must do, whoever wrote it.
+
+``faceblur plugins check NAME`` runs them on an installed plugin. A plugin's own tests subclass them, one class for
+each component, and pytest finds their ``test_`` methods::
+
+    from faceblur_core.testing import DetectorContract
+
+    class TestSkin(DetectorContract):
+        name = "skin"
+        photo = my_photo_with_a_face  # H x W x 3 uint8; without it the tests that need one are skipped
+"""
+
+from __future__ import annotations
+
+import unittest
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceblur_core.errors import FaceblurError
+from faceblur_core.hookspecs import Kind
+from faceblur_core.pipeline import close
+from faceblur_core.plugins import describe_options, plugins
+from faceblur_core.types import Anonymized, Detections, Ellipse, Image, Mask, Sample
+
+Skip = unittest.SkipTest  # pytest knows it as a skip too
+
+ODD_SHAPES = ((1, 1), (1, 64), (64, 1), (5, 3000), (3000, 5), (33, 47))
+
+
+def flat_images() -> Iterator[Image]:
+    """Yield pictures with no face in them: black, white, grey, two gradients."""
+    for level in (0, 128, 255):
+        yield np.full((120, 160, 3), level, np.uint8)
+    ramp = np.linspace(0, 255, 160, dtype=np.uint8)
+    yield np.repeat(np.broadcast_to(ramp, (120, 160))[..., None], 3, axis=2).copy()
+    yield np.stack([np.broadcast_to(ramp, (160, 160)), np.broadcast_to(ramp[:, None], (160, 160)), np.zeros((160, 160))], 2).astype(
+        np.uint8
+    )
+
+
+def noise_image(height: int = 96, width: int = 128, seed: int = 0) -> Image:
+    """Return a picture of reproducible noise."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def require(condition: bool, message: str) -> None:
+    """:raises AssertionError: with the message, also under ``python -O``."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def _guarded(array: NDArray[Any]) -> NDArray[Any]:
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+class Contract:
+    """What all kinds have in common. Subclasses set ``name`` and, if they like, ``options``."""
+
+    kind: ClassVar[Kind]
+    name: ClassVar[str] = ""
+    options: ClassVar[Mapping[str, Any]] = {}
+    photo: ClassVar[Image | None] = None  #: with at least one face, H x W x 3 uint8
+    _made: ClassVar[Any] = None
+
+    @property
+    def component(self) -> Any:
+        """The component under test, made once per class."""
+        cls = type(self)
+        if cls._made is None:
+            cls._made = plugins().make(self.kind, self.name, self.options)
+        return cls._made
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        close(cls._made)
+        cls._made = None
+
+    def test_options_are_described(self) -> None:
+        """Every option has a default and a line of help."""
+        for option in describe_options(plugins().factory(self.kind, self.name)):
+            require(bool(option.help), f"option {option.name} has no help; make it with types.option(default, help)")
+
+    def test_record_is_complete(self) -> None:
+        """The record has a summary of one line and a licence."""
+        component = plugins().get(self.kind, self.name).component
+        require(0 < len(component.summary) <= 120 and "\n" not in component.summary, "summary must be one line, at most 120 letters")
+        require(bool(component.licence), "licence is empty")
+
+
+def _same_detections(a: Detections, b: Detections) -> bool:
+    masks = (a.mask is None and b.mask is None) or (a.mask is not None and b.mask is not None and np.array_equal(a.mask, b.mask))
+    return np.array_equal(a.boxes, b.boxes) and np.array_equal(a.scores, b.scores) and masks
+
+
+class DetectorContract(Contract):
+    """``Image -> Detections``."""
+
+    kind = "detector"
+
+    def _check(self, image: Image) -> Detections:
+        given = _guarded(image)
+        found = self.component(given)
+        require(isinstance(found, Detections), f"returned {type(found).__name__}, not Detections")
+        require(np.array_equal(given, image), "changed its input")
+        height, width = image.shape[:2]
+        inside = (found.boxes[:, :2] < [width, height]).all() and (found.boxes[:, 2:] > 0).all()
+        require(bool(inside), f"a box lies wholly outside the {height} x {width} image: {found.boxes}")
+        if found.mask is not None:
+            _check_mask(found.mask, height, width)
+        return found
+
+    def test_result_and_untouched_input(self) -> None:
+        """Returns Detections whose boxes meet the image, and leaves the input alone."""
+        self._check(noise_image())
+
+    def test_no_face_in_flat_pictures(self) -> None:
+        """Finds nothing in black, grey, white and gradients."""
+        for image in flat_images():
+            found = self._check(image)
+            require(len(found) == 0, f"found {len(found)} faces in a picture without any")
+            require(found.mask is None or not found.mask.any(), "marked pixels in a picture without a face")
+
+    def test_odd_shapes(self) -> None:
+        """Takes 1 x 1 pixels, very wide and very high pictures."""
+        for shape in ODD_SHAPES:
+            self._check(noise_image(*shape))
+
+    def test_same_twice(self) -> None:
+        """Gives the same for the same picture, also after another one."""
+        image = noise_image() if self.photo is None else self.photo
+        first = self.component(_guarded(image))
+        self.component(noise_image(60, 90, seed=1))
+        require(_same_detections(first, self.component(_guarded(image))), "two runs on one picture differ")
+
+    def test_finds_the_face(self) -> None:
+        """Finds at least one face in the photo that the subclass gives."""
+        if self.photo is None:
+            raise Skip("needs a photo: subclass the contract and set photo")
+        found = self._check(self.photo)
+        require(len(found) > 0 or found.mask is not None, "found no face in the photo")
+
+
+def _check_mask(mask: Mask, height: int, width: int) -> None:
+    require(mask.shape == (height, width), f"the mask is {mask.shape}, the image {height} x {width}")
+    require(mask.dtype == np.float32, f"the mask is {mask.dtype}, not float32")
+    require(bool(mask.size == 0 or (mask.min() >= 0 and mask.max() <= 1)), "the mask is not within 0..1")
+
+
+def _check_image(result: Image, image: Image) -> None:
+    require(isinstance(result, np.ndarray) and result.shape == image.shape, "the result has not the shape of its input")
+    require(result.dtype == np.uint8, f"the result is {result.dtype}, not uint8")
+
+
+def _spot(height: int, width: int) -> Mask:
+    """Return a mask with a soft-edged disc."""
+    y, x = np.ogrid[:height, :width]
+    distance = np.hypot((x - width / 2) / (width / 4), (y - height / 2) / (height / 4))
+    return np.clip(3 - 2 * distance, 0, 1).astype(np.float32)
+
+
+class ObfuscatorContract(Contract):
+    """``(Image, Mask) -> Image``."""
+
+    kind = "obfuscator"
+
+    def _check(self, image: Image, mask: Mask) -> Image:
+        given, given_mask = _guarded(image), _guarded(mask)
+        result: Image = self.component(given, given_mask)
+        _check_image(result, image)
+        require(np.array_equal(given, image) and np.array_equal(given_mask, mask), "changed its input")
+        require(np.array_equal(result[mask == 0], image[mask == 0]), "changed pixels where the mask is 0")
+        return result
+
+    def test_leaves_the_rest_alone(self) -> None:
+        """Shape and type stay, and so does every pixel with mask 0, to the bit."""
+        image = noise_image()
+        self._check(image, _spot(*image.shape[:2]))
+
+    def test_empty_mask(self) -> None:
+        """An empty mask changes nothing."""
+        image = noise_image()
+        require(np.array_equal(self._check(image, np.zeros(image.shape[:2], np.float32)), image), "changed the image")
+
+    def test_hides_up_to_the_borders(self) -> None:
+        """A full mask changes the picture, its first and last row and column too."""
+        image = noise_image()
+        changed = (self._check(image, np.ones(image.shape[:2], np.float32)) != image).any(axis=2)
+        for name, line in {"row 0": changed[0], "last row": changed[-1], "column 0": changed[:, 0], "last column": changed[:, -1]}.items():
+            require(bool(line.mean() > 0.5), f"most of {name} is untouched under a full mask")
+
+    def test_odd_shapes(self) -> None:
+        """Takes 1 x 1 pixels, very wide and very high pictures."""
+        for shape in ODD_SHAPES:
+            self._check(noise_image(*shape), np.ones(shape, np.float32))
+
+    def test_same_twice(self) -> None:
+        """Gives the same for the same picture and mask."""
+        image = noise_image()
+        mask = _spot(*image.shape[:2])
+        require(np.array_equal(self._check(image, mask), self._check(image, mask)), "two runs on one picture differ")
+
+
+class AnonymizerContract(Contract):
+    """``Image -> Anonymized``."""
+
+    kind = "anonymizer"
+
+    def _check(self, image: Image) -> Anonymized:
+        given = _guarded(image)
+        result = self.component(given)
+        require(isinstance(result, Anonymized), f"returned {type(result).__name__}, not Anonymized")
+        _check_image(result.image, image)
+        _check_mask(result.mask, *image.shape[:2])
+        require(np.array_equal(given, image), "changed its input")
+        require(np.array_equal(result.image[result.mask == 0], image[result.mask == 0]), "changed pixels where its mask is 0")
+        return result
+
+    def test_result_and_untouched_input(self) -> None:
+        """Returns an image and a mask that says where it changed it, and leaves the input alone."""
+        self._check(noise_image())
+
+    def test_flat_pictures_stay(self) -> None:
+        """Masks at most 1 % of black, grey, white and gradients."""
+        for image in flat_images():
+            share = float(self._check(image).mask.mean())
+            require(share <= 0.01, f"masked {share:.1%} of a picture without a face")
+
+    def test_odd_shapes(self) -> None:
+        """Takes 1 x 1 pixels, very wide and very high pictures."""
+        for shape in ODD_SHAPES:
+            self._check(noise_image(*shape))
+
+    def test_same_twice(self) -> None:
+        """Gives the same for the same picture."""
+        image = noise_image() if self.photo is None else self.photo
+        first, second = self._check(image), self._check(image)
+        require(np.array_equal(first.image, second.image) and np.array_equal(first.mask, second.mask), "two runs on one picture differ")
+
+    def test_hides_the_face(self) -> None:
+        """Masks something in the photo that the subclass gives."""
+        if self.photo is None:
+            raise Skip("needs a photo: subclass the contract and set photo")
+        require(bool(self._check(self.photo).mask.any()), "hid nothing in the photo")
+
+
+class BackendContract(Contract):
+    """Runs model files of one format. Subclasses may give a ``model`` and the shape of its input."""
+
+    kind = "backend"
+    model: ClassVar[Path | None] = None
+    input_shape: ClassVar[tuple[int, ...]] = ()  #: H x W x C
+
+    def test_says_what_it_reads(self) -> None:
+        """Has file name endings that begin with a dot."""
+        suffixes = self.component.suffixes
+        require(bool(suffixes) and all(item.startswith(".") for item in suffixes), f"suffixes is {suffixes!r}")
+
+    def test_bad_files(self) -> None:
+        """A missing file and one of noise are errors for the user, not tracebacks."""
+        with TemporaryDirectory() as folder:
+            noise = Path(folder) / f"noise{self.component.suffixes[0]}"
+            noise.write_bytes(noise_image().tobytes())
+            for path in (Path(folder) / "missing", noise):
+                try:
+                    self.component.load(path)
+                except FaceblurError:
+                    continue
+                raise AssertionError(f"loading {path.name} did not raise FaceblurError")
+
+    def test_runs_a_model(self) -> None:
+        """Takes float32 batches of one and of two, and gives the same for the same picture."""
+        if self.model is None:
+            raise Skip("needs a model: subclass the contract and set model and input_shape")
+        predict = self.component.load(self.model)
+        batch = np.random.default_rng(0).random((1, *self.input_shape), np.float32)
+        first = predict(batch)
+        require(first.dtype == np.float32 and len(first) == 1, f"returned {first.shape} {first.dtype} for a batch of one")
+        require(np.array_equal(first, predict(batch)), "two runs on one batch differ")
+        try:
+            both = predict(np.concatenate([batch, batch]))
+        except FaceblurError:
+            return  # a model may take one picture at a time, if it says so
+        require(both.shape == (2, *first.shape[1:]), f"a batch of two gave {both.shape}")
+
+
+class MetricContract(Contract):
+    """Scores one result against one sample."""
+
+    kind = "metric"
+
+    def _samples(self) -> Iterator[tuple[Sample, Anonymized]]:
+        image = noise_image()
+        mask = _spot(*image.shape[:2])
+        faces = (Ellipse(64, 48, 20, 28), Ellipse(20, 20, 8, 10, 0.5))
+        for truth in (faces, faces[:1], ()):
+            for shown, hidden in ((image, np.zeros_like(mask)), (np.zeros_like(image), np.ones_like(mask)), (image // 2, mask)):
+                yield Sample("noise", image, truth), Anonymized(shown, hidden)
+
+    def test_declares_itself(self) -> None:
+        """Has a unit, a direction, a range and a source."""
+        metric = self.component
+        require(isinstance(metric.unit, str) and isinstance(metric.higher_is_better, bool), "unit or higher_is_better is missing")
+        require(metric.per in ("face", "image") and len(metric.range) == 2 and bool(metric.citation), "per, range or citation is missing")
+
+    def test_values(self) -> None:
+        """Gives one float64 per face (or one), within its range, for copies, black pictures and soft masks."""
+        low, high = self.component.range
+        for sample, result in self._samples():
+            values = self.component(sample, result)
+            count = len(sample.faces) if self.component.per == "face" else 1
+            require(values.shape == (count,) and values.dtype == np.float64, f"gave {values.shape} {values.dtype}, not ({count},) float64")
+            known = values[~np.isnan(values)]
+            require(bool(((known >= low) & (known <= high)).all()), f"gave {values}, outside {low}..{high}")
+
+
+class CommandContract(Contract):
+    """A ``click.Command``."""
+
+    kind = "command"
+
+    @property
+    def component(self) -> Any:
+        return plugins().factory("command", self.name)
+
+    def test_options_are_described(self) -> None:
+        """Every option of the command has a line of help."""
+        import click
+
+        for parameter in self.component.params:
+            require(not isinstance(parameter, click.Option) or bool(parameter.help), f"option {parameter.name} has no help")
+
+    def test_help(self) -> None:
+        """Prints its help."""
+        from click.testing import CliRunner
+
+        result = CliRunner().invoke(self.component, ["--help"])
+        require(result.exit_code == 0 and "Usage" in result.output, f"--help exits {result.exit_code}")
+
+
+CONTRACTS: dict[Kind, type[Contract]] = {
+    contract.kind: contract
+    for contract in (DetectorContract, ObfuscatorContract, AnonymizerContract, BackendContract, MetricContract, CommandContract)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One row of ``faceblur plugins check``."""
+
+    kind: Kind
+    component: str
+    check: str
+    outcome: Literal["passed", "failed", "skipped"]
+    message: str = ""
+
+
+def check_component(kind: Kind, name: str) -> list[CheckResult]:
+    """Run the contract of one component's kind on it, with its default options."""
+    contract = type(f"Check_{name}", (CONTRACTS[kind],), {"name": name})
+    tests = [attribute for attribute in dir(contract) if attribute.startswith("test_")]
+    try:
+        return [_run(contract, kind, name, test) for test in tests]
+    finally:
+        contract.teardown_class()
+
+
+def _run(contract: type[Contract], kind: Kind, name: str, test: str) -> CheckResult:
+    check = test.removeprefix("test_").replace("_", " ")
+    try:
+        getattr(contract(), test)()
+    except Skip as reason:
+        return CheckResult(kind, name, check, "skipped", str(reason))
+    except Exception as error:  # whatever a stranger's code raises is a failed check
+        message = error.message if isinstance(error, FaceblurError) else str(error) or type(error).__name__
+        if not isinstance(error, (FaceblurError, AssertionError)):
+            message = f"{type(error).__name__}: {message}"
+        return CheckResult(kind, name, check, "failed", " ".join(message.split()))
+    return CheckResult(kind, name, check, "passed")
