@@ -14,7 +14,7 @@ from truth import wider
 from faceblur_core.media.images import read_photo
 from faceblur_core.methods import find_method, parse_settings
 from faceblur_core.pipeline import close
-from faceblur_core.plugins import plugins
+from faceblur_core.plugins import installed_plugins
 from faceblur_core.types import box_iou
 
 MATCH, SMALLEST, PHOTOS, SEED = 0.3, 0.08, 800, 0
@@ -37,7 +37,7 @@ def main(methods: list[str]) -> None:
     chosen = np.random.default_rng(SEED).permutation(len(photos))[:PHOTOS]
     for text in methods:
         name, *settings = text.split(",")
-        anonymize = find_method(name, parse_settings(settings), plugins()).make()
+        anonymize = find_method(name, parse_settings(settings), installed_plugins()).make()
         found = []
         for index in chosen:
             path, truth = photos[index]

@@ -234,7 +234,7 @@ def _type_name(hint: Any) -> str:
 
 
 @functools.cache
-def plugins() -> Plugins:
+def installed_plugins() -> Plugins:
     """Return the plugins of this process, without those that ``FACEBLUR_DISABLE_PLUGINS=a,b`` names."""
     names = os.environ.get(DISABLE, "").split(",")
     return Plugins(name.strip() for name in names if name.strip())

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from faceblur_core.errors import FaceblurError
 from faceblur_core.hookspecs import Kind
 from faceblur_core.pipeline import close
-from faceblur_core.plugins import describe_options, plugins
+from faceblur_core.plugins import describe_options, installed_plugins
 from faceblur_core.types import Anonymized, Detections, Ellipse, Image, Mask, Sample
 
 Skip = unittest.SkipTest  # pytest knows it as a skip too
@@ -75,7 +75,7 @@ class Contract:
         """The component under test, made once per class."""
         cls = type(self)
         if cls._made is None:
-            cls._made = plugins().make(self.kind, self.name, self.options)
+            cls._made = installed_plugins().make(self.kind, self.name, self.options)
         return cls._made
 
     @classmethod
@@ -85,12 +85,12 @@ class Contract:
 
     def test_options_are_described(self) -> None:
         """Every option has a default and a line of help."""
-        for option in describe_options(plugins().factory(self.kind, self.name)):
+        for option in describe_options(installed_plugins().factory(self.kind, self.name)):
             require(bool(option.help), f"option {option.name} has no help; make it with types.option(default, help)")
 
     def test_record_is_complete(self) -> None:
         """The record has a summary of one line and a licence."""
-        component = plugins().get(self.kind, self.name).component
+        component = installed_plugins().get(self.kind, self.name).component
         require(0 < len(component.summary) <= 120 and "\n" not in component.summary, "summary must be one line, at most 120 letters")
         require(bool(component.licence), "licence is empty")
 
@@ -328,7 +328,7 @@ class CommandContract(Contract):
 
     @property
     def component(self) -> Any:
-        return plugins().factory("command", self.name)
+        return installed_plugins().factory("command", self.name)
 
     def test_options_are_described(self) -> None:
         """Every option of the command has a line of help."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from faceblur_core.cli.output import print_json, print_table
-from faceblur_core.plugins import Plugins, describe_options, plugins
+from faceblur_core.plugins import Plugins, describe_options, installed_plugins
 
 if TYPE_CHECKING:
     from faceblur_core.hookspecs import Component
@@ -27,7 +27,7 @@ def methods(name: str | None, as_json: bool) -> None:
     """
     from faceblur_core.methods import find_method
 
-    installed = plugins()
+    installed = installed_plugins()
     if name is None:
         _list(installed, as_json=as_json)
     elif name in installed.names("obfuscator") and name not in installed.names("detector"):

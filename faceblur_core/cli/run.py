@@ -67,12 +67,12 @@ def run(
     """
     from faceblur_core.media.images import FORMAT_OF
     from faceblur_core.methods import find_method, parse_settings
-    from faceblur_core.plugins import plugins
+    from faceblur_core.plugins import installed_plugins
     from faceblur_core.run.jobs import plan_jobs
 
     if flags["resume"] and not manifest:
         raise UsageMistake("--resume needs --manifest, the file that says what is done")
-    found = find_method(method, parse_settings(settings), plugins())
+    found = find_method(method, parse_settings(settings), installed_plugins())
     form = form.upper() if form else None
     plan = plan_jobs(inputs, output, form)
     if len(plan.jobs) == 1 and plan.jobs[0].target == output:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
+from faceblur_core.errors import MissingDependency
 from faceblur_core.types import Detections, Image, option
 from faceblur_core.weights import locate
 from faceblur_mediapipe import FULL, SHORT
@@ -38,17 +39,23 @@ class MediaPipeDetector:
 
     def __post_init__(self) -> None:
         self.model_files = [locate(FULL if self.range == "full" else SHORT)]
-        with _quiet():
-            from mediapipe.tasks.python import BaseOptions, vision
+        try:
+            with _quiet():
+                self._detector = self._load()
+                self(np.zeros((8, 8, 3), np.uint8))  # its first call prints too
+        except OSError as error:
+            raise MissingDependency(f"mediapipe cannot load a system library ({error}); try: apt install libegl1 libgles2") from error
 
-            self._detector: Any = vision.FaceDetector.create_from_options(
-                vision.FaceDetectorOptions(
-                    base_options=BaseOptions(model_asset_path=str(self.model_files[0])),
-                    min_detection_confidence=self.min_detection_confidence,
-                    min_suppression_threshold=self.min_suppression_threshold,
-                )
+    def _load(self) -> Any:
+        from mediapipe.tasks.python import BaseOptions, vision
+
+        return vision.FaceDetector.create_from_options(
+            vision.FaceDetectorOptions(
+                base_options=BaseOptions(model_asset_path=str(self.model_files[0])),
+                min_detection_confidence=self.min_detection_confidence,
+                min_suppression_threshold=self.min_suppression_threshold,
             )
-            self(np.zeros((8, 8, 3), np.uint8))  # its first call prints too
+        )
 
     def close(self) -> None:
         """Free the network. MediaPipe can hang when the interpreter ends before this."""

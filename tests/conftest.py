@@ -1,0 +1,88 @@
+"""Fixtures that all tests share: photos, installed test plugins, the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = Path(os.environ.get("FACEBLUR_SHARED", ROOT.parent / "shared")).absolute()
+if (SHARED / "models").is_dir():
+    os.environ.setdefault("FACEBLUR_MODELS", str(SHARED / "models"))
+os.environ["FACEBLUR_OFFLINE"] = "1"
+DISTS = ROOT / "tests" / "dists"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real photos and third-party models."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the shared data in {SHARED}; FACEBLUR_SHARED names another place")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """A portrait with one face at about x 178..269, y 65..176, from NASA by way of scikit-image."""
+    from skimage import data
+
+    return data.astronaut()
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Install test distributions by name, as if by pip, for this test."""
+    from faceblur_core.plugins import installed_plugins
+
+    def add(*names: str) -> None:
+        for name in names:
+            monkeypatch.syspath_prepend(str(DISTS / name))
+        installed_plugins.cache_clear()
+
+    before = set(sys.modules)
+    yield add
+    for name in set(sys.modules) - before:
+        if "plug" in name and "faceblur" not in name:
+            del sys.modules[name]
+    monkeypatch.undo()
+    installed_plugins.cache_clear()
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run ``faceblur`` in this process; returns its exit code and what it printed."""
+    from faceblur_core.cli import main
+
+    def run(*arguments: object) -> Result:
+        capfd.readouterr()
+        before, sys.argv = sys.argv, ["faceblur", *map(str, arguments)]
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        finally:
+            sys.argv = before
+        captured = capfd.readouterr()
+        return Result(int(code or 0), captured.out, captured.err)
+
+    return run
+
+
+def spawn(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run ``faceblur`` in a process of its own."""
+    command = [sys.executable, "-m", "faceblur_core", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload,no-any-return]

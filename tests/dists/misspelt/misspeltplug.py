@@ -1,0 +1,6 @@
+from faceblur_core import hookimpl
+
+
+@hookimpl
+def faceblur_detectorz():
+    return ()

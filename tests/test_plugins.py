@@ -1,0 +1,216 @@
+"""Finding, loading and listing plugins; what a stranger's plugin can do and what it cannot break."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, UsageMistake
+from faceblur_core.hookspecs import KINDS, Component, Weights
+from faceblur_core.methods import find_method
+from faceblur_core.plugins import Plugins, installed_plugins
+from faceblur_core.types import Anonymized, Detections, Sample
+
+
+def status(name):
+    return next(info for info in installed_plugins().infos if info.name == name)
+
+
+def bright():
+    return np.full((32, 32, 3), 200, np.uint8)
+
+
+def test_a_strangers_detector_and_obfuscator_work_with_ours(install):
+    install("good")
+    result = find_method("corner+grey", {"detector.size": "6"}, installed_plugins()).make()(bright())
+    assert (result.image[:6, :6] == 128).all() and (result.image[6:] == 200).all()
+    ours = find_method("corner+solid", {}, installed_plugins()).make()(bright())
+    assert (ours.image[:4, :4] == 0).all() and (ours.image[:, 4:] == 200).all()
+
+
+def test_a_strangers_anonymizer_is_a_method(install):
+    install("good")
+    result = find_method("wipe", {"level": 7}, installed_plugins()).make()(bright())
+    assert (result.image == 7).all() and result.mask.all()
+
+
+def test_a_strangers_backend_metric_and_command_are_found(install, cli, tmp_path):
+    install("good")
+    np.save(tmp_path / "three.npy", np.float32(3))
+    predict = installed_plugins().make("backend", "npy").load(tmp_path / "three.npy")
+    assert predict(np.ones((1, 2, 2, 1), np.float32)).sum() == 12
+    metric = installed_plugins().make("metric", "hidden")
+    image = bright()
+    assert metric(Sample("x", image), Anonymized(image, np.full((32, 32), 0.25, np.float32)))[0] == 0.25
+    assert cli("hello").out == "hello from a stranger\n"
+    assert "the test's hello" in cli("--help").out
+
+
+def test_every_hook_is_used_by_the_good_plugin(install):
+    install("good")
+    assert {kind for kind, _ in status("good").components} == set(KINDS)
+
+
+def test_our_own_plugins_come_by_the_same_door():
+    assert status("builtin").distribution == "faceblur-core"
+    assert [component.name for kind, component in status("builtin").components if kind == "command"] == ["run", "methods", "plugins"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken", "RuntimeError: this plugin is broken"),
+        ("misspelt", "unknown hook 'faceblur_detectorz'"),
+        ("faulty", "TypeError: faceblur_detectors returned 'not a component', which is no Component"),
+    ],
+)
+def test_a_broken_plugin_is_a_row_and_stops_nobody(install, cli, name, message):
+    install(name, "good")
+    assert status(name).status == "error" and message in status(name).error and "\n" not in status(name).error
+    assert status("good").status == "ok"
+    listed = cli("plugins")
+    assert listed.code == 0 and message in listed.out and "goodplug" in listed.out
+    assert cli("methods").code == 0
+
+
+def test_a_disabled_plugin_is_not_even_imported(install, cli, monkeypatch):
+    monkeypatch.setenv("FACEBLUR_DISABLE_PLUGINS", "broken, goodplug,nobody")
+    install("broken", "good")
+    assert status("broken").status == "disabled" and status("good").status == "disabled"
+    assert "brokenplug" not in sys.modules
+    assert "corner" not in installed_plugins().names("detector")
+    assert "names 'nobody', which is not installed" in cli("plugins").err
+
+
+def test_a_name_that_two_plugins_offer_is_an_error_naming_both(install, cli):
+    install("good", "twin")
+    with pytest.raises(UsageMistake, match=r"good \(goodplug\) and twin \(twinplug\).*FACEBLUR_DISABLE_PLUGINS=twin"):
+        installed_plugins().make("detector", "corner")
+    assert installed_plugins().make("obfuscator", "grey")  # the rest of both still works
+    assert "detector 'corner' is also in plugin 'good'" in cli("plugins").out
+
+
+def test_two_plugins_of_one_name_are_told_apart(install):
+    install("good", "twin", "namesake")
+    rows = {info.distribution: info for info in installed_plugins().infos}
+    assert {rows["goodplug"].status, rows["namesakeplug"].status} == {"ok", "error"}
+    failed = next(info for info in rows.values() if info.status == "error")
+    assert "has the name of one in" in failed.error
+
+
+def test_what_is_missing_is_said_in_one_line(install, cli, tmp_path):
+    install("missing")
+    with pytest.raises(MissingDependency, match="a_package_that_does_not_exist, which cannot be imported. Try: pip install missingplug"):
+        installed_plugins().make("detector", "needy")
+    with pytest.raises(FaceblurError, match="plugin missing .missingplug. has no missingplug:Vanished"):
+        installed_plugins().make("detector", "vanished")
+    result = cli("methods", "needy")
+    assert result.code == 1 and result.err.count("\n") == 1
+
+
+def test_unknown_names_suggest_near_ones():
+    with pytest.raises(UnknownName, match="no detector named 'yunnet'. Did you mean yunet?"):
+        installed_plugins().make("detector", "yunnet")
+    with pytest.raises(UnknownName, match="no metric named 'xyz'. Known: coverage."):
+        installed_plugins().get("metric", "xyz")
+
+
+def test_options_are_checked_against_their_types():
+    with pytest.raises(UnknownName, match="no option of obfuscator 'blur' named 'cels'. Did you mean cells?"):
+        installed_plugins().make("obfuscator", "blur", {"cels": 3})
+    with pytest.raises(UsageMistake, match="cells: Input should be greater than or equal to 1"):
+        installed_plugins().make("obfuscator", "blur", {"cells": 0})
+    with pytest.raises(UsageMistake, match="cells: Input should be a valid integer"):
+        installed_plugins().make("obfuscator", "blur", {"cells": "many"})
+    assert installed_plugins().make("obfuscator", "blur", {"cells": "5"}).cells == 5
+
+
+def test_records_are_checked():
+    with pytest.raises(ValueError, match="lower-case"):
+        Component(name="Not OK", summary="", factory="a:b")
+    with pytest.raises(ValueError, match="is not 'package.module:Class'"):
+        Component(name="ok", summary="", factory="a.b.c")
+    with pytest.raises(ValueError, match="64-digit"):
+        Weights(file="x", sha256=("abc",), licence="MIT", size=1)
+
+
+def test_plugins_and_methods_as_json(install, cli):
+    install("good", "broken")
+    rows = {row["name"]: row for row in json.loads(cli("plugins", "--json").out)}
+    assert rows["good"]["version"] == "1.0" and {"kind": "detector", "name": "corner", "summary": "the test's corner"} in rows[
+        "good"
+    ]["components"]
+    assert rows["broken"]["status"] == "error"
+    listed = json.loads(cli("methods", "--json").out)
+    assert {"corner", "haar"} <= {row["name"] for row in listed["detectors"]}
+    options = json.loads(cli("methods", "corner", "--json").out)["options"]
+    assert {"name": "detector.size", "type": "int", "default": 4, "help": "side of the corner, pixels"} in options
+
+
+def test_the_contract_finds_what_is_wrong(install, cli):
+    install("sloppy")
+    result = cli("plugins", "check", "sloppy", "--json")
+    failed = {(row["component"], row["check"]): row["message"] for row in json.loads(result.out) if row["outcome"] == "failed"}
+    assert result.code == 1
+    assert "found 1 faces in a picture without any" in failed["everywhere", "no face in flat pictures"]
+    assert "two runs on one picture differ" in failed["everywhere", "same twice"]
+    assert "option undocumented has no help" in failed["everywhere", "options are described"]
+    assert "changed pixels where the mask is 0" in failed["leaky", "leaves the rest alone"]
+    assert "last row" in failed["leaky", "hides up to the borders"]
+    assert "has not the shape of its input" in failed["shrinker", "result and untouched input"]
+
+
+def test_the_contract_passes_what_is_right(install, cli):
+    install("good")
+    result = cli("plugins", "check", "goodplug")
+    assert result.code == 0 and "0 failed" in result.out
+
+
+def test_checking_what_is_not_there(install, cli):
+    install("broken")
+    assert cli("plugins", "check", "nobody").code == 2
+    assert "cannot be checked: error: RuntimeError" in cli("plugins", "check", "broken").err
+
+
+def test_detections_are_validated_and_read_only():
+    found = Detections([[1, 2, 3, 4]], [0.5])
+    with pytest.raises(ValueError, match="read-only"):
+        found.boxes[0, 0] = 9
+    for boxes, scores in (([[1, 2, 0, 4]], [1]), ([[1, 2, 3]], [1]), ([[1, 2, 3, np.nan]], [1]), ([[1, 2, 3, 4]], [1, 2])):
+        with pytest.raises(ValueError, match="Detections"):
+            Detections(boxes, scores)
+
+
+HEAVY = ("torch", "tensorflow", "mediapipe", "cv2", "ultralytics", "keras", "onnxruntime")
+BLOCK = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {HEAVY}:
+            raise ImportError('blocked: ' + name)
+sys.meta_path.insert(0, Blocker())
+from faceblur_core.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["methods"], ["plugins"], ["run", "--help"], ["methods", "haar|yunet+median"], ["methods", "mediapipe"]]
+)
+def test_frameworks_are_not_imported_before_they_are_needed(arguments):
+    done = subprocess.run([sys.executable, "-c", BLOCK, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Options:" in done.stdout or "haar" in done.stdout or "mediapipe" in done.stdout
+
+
+def test_help_imports_neither_numpy_nor_pydantic():
+    code = "import sys; from faceblur_core.cli import main\ntry: main()\nexcept SystemExit: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
+    assert "Commands" in done.stdout
+    assert not {"numpy", "pydantic", "PIL", "rich", "yaml"} & set(done.stdout.split())
+
+
+def test_plugins_can_be_made_more_than_once():
+    assert Plugins(["opencv"]).names("detector") != Plugins().names("detector")
