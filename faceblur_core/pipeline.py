@@ -71,7 +71,7 @@ class MaskShape:
             distance = np.sqrt(dx[None, :] ** 2 + dy[:, None] ** 2)
         else:
             distance = np.maximum(np.abs(dx)[None, :], np.abs(dy)[:, None])
-        alpha = (distance <= 1).astype(np.float32) if self.feather == 0 else (soft - distance) / self.feather
+        alpha = (distance <= 1).astype(np.float32) if self.feather < 1e-3 else (soft - distance) / self.feather
         region = mask[top:bottom, left:right]
         np.maximum(region, np.clip(alpha, 0, 1, dtype=np.float32), out=region)
 

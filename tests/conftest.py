@@ -11,6 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("faceblur", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("faceblur")
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("FACEBLUR_SHARED", ROOT.parent / "shared")).absolute()

@@ -26,6 +26,7 @@ from faceblur_core.types import Image, Mask
 
 Mode = Literal["L", "LA", "RGB", "RGBA", "CMYK"]
 SOFTWARE = f"faceblur {__version__}"  #: written into every anonymized file, so that a later run knows it
+BMP_MARK = b"FBLR"  #: the same, in the four bytes that BMP reserves for the program that writes it
 PREVIEW = f"preview, not anonymized, by {SOFTWARE}"  #: written into previews instead
 DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 90}
 DEFAULT_MAX_PIXELS = 200_000_000  #: of all frames together
@@ -46,7 +47,7 @@ FORMATS: Mapping[str, Format] = {
     "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), ("L", "RGB", "CMYK")),
     "WEBP": Format((".webp",), ("RGB", "RGBA"), frames=True),
     "TIFF": Format((".tiff", ".tif"), ("L", "LA", "RGB", "RGBA", "CMYK"), (8, 16), frames=True),
-    "BMP": Format((".bmp", ".dib"), ("L", "RGB", "RGBA")),
+    "BMP": Format((".bmp", ".dib"), ("L", "RGB")),
     "AVIF": Format((".avif",), ("RGB", "RGBA"), frames=True),
     "GIF": Format((".gif",), ("L", "RGB", "RGBA"), frames=True),
 }
@@ -142,7 +143,7 @@ def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
     except UnidentifiedImageError:
         raise UnreadableImage("not a picture, or of a format that cannot be read") from None
     except PillowImage.DecompressionBombError:
-        raise UnreadableImage("too many pixels") from None
+        raise UnreadableImage("too many pixels for Pillow's limit") from None
     except MemoryError:
         raise UnreadableImage("too large for this machine's memory") from None
     except Exception as error:  # a damaged file can make a decoder raise anything
@@ -157,12 +158,13 @@ def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
     _check_size(image.size, 1, max_pixels)
     depth = _depth(image, form, data)
     exif = image.getexif()
+    orientation = exif.get(Base.Orientation, 1)  # asked for now, for counting frames makes Pillow forget it
     count = getattr(image, "n_frames", 1) if FORMATS[form].frames else 1  # a JPEG's others are previews
     _check_size(image.size, count, max_pixels)
     if count > 1 and image.info.get("default_image"):
         raise UnreadableImage("an animated PNG with a separate still picture is not supported")
     icc_profile, loop = image.info.get("icc_profile"), image.info.get("loop")
-    frames = _deep_frames(image, data, form) if depth == 16 else _frames(image, form, count, max_pixels)
+    frames = _deep_frames(image, data, orientation) if depth == 16 else _frames(image, form, count, max_pixels)
     return Photo(
         form,
         _alike(frames) if form != "TIFF" else frames,
@@ -170,11 +172,13 @@ def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
         _kept_exif(exif),
         loop,
         _encoder(image, form, data),
-        _ours(image, exif),
+        _ours(image, exif, data),
     )
 
 
-def _ours(image: PillowImage.Image, exif: PillowImage.Exif) -> bool:
+def _ours(image: PillowImage.Image, exif: PillowImage.Exif, data: bytes) -> bool:
+    if image.format == "BMP":
+        return data[6:10] == BMP_MARK
     comment = image.info.get("comment", b"")  # where a GIF says it
     return str(exif.get(Base.Software, "")).startswith("faceblur ") or (
         isinstance(comment, bytes) and comment.startswith(b"faceblur ")
@@ -236,19 +240,19 @@ def _frame(page: PillowImage.Image, *, upright_already: bool) -> Frame:
     return Frame(_upright(pixels.reshape(*pixels.shape[:2], -1), orientation), mode, duration)  # type: ignore[arg-type]
 
 
-def _deep_frames(image: PillowImage.Image, data: bytes, form: str) -> tuple[Frame, ...]:
+def _deep_frames(image: PillowImage.Image, data: bytes, orientation: int) -> tuple[Frame, ...]:
     """Read 16-bit pictures with OpenCV, for Pillow has no 16-bit RGB; Pillow has the last word on damaged files."""
     import cv2
 
-    if form == "PNG" and getattr(image, "n_frames", 1) > 1:
+    if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
         raise UnreadableImage("animated 16-bit PNG is not supported")
-    orientation = image.getexif().get(Base.Orientation, 1)
     for page in ImageSequence.Iterator(image):
         page.load()
     ok, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if not ok or any(page.dtype != np.uint16 for page in pages):
         raise UnreadableImage("16-bit pictures of this kind cannot be read; convert it to 16-bit RGB")
-    return tuple(_deep_frame(page, orientation) for page in pages)
+    turned = 1 if image.format == "TIFF" else orientation  # OpenCV turns TIFF itself
+    return tuple(_deep_frame(page, turned) for page in pages)
 
 
 def _deep_frame(page: NDArray[np.uint16], orientation: int) -> Frame:
@@ -313,7 +317,7 @@ def _encoder(image: PillowImage.Image, form: str, data: bytes) -> dict[str, Any]
         return kept | ({"subsampling": sampling} if sampling >= 0 else {})
     if form == "WEBP":
         lossless, lossy = data.find(b"VP8L"), data.find(b"VP8 ")
-        return {"lossless": lossless >= 0 and (lossy < 0 or lossless < lossy)}
+        return {"lossless": True, "exact": True} if lossless >= 0 and (lossy < 0 or lossless < lossy) else {}
     if form == "TIFF":
         compression = image.info.get("compression", "raw")
         return {"compression": compression if compression in ("raw", "tiff_lzw", "packbits") else "tiff_adobe_deflate"}
@@ -362,7 +366,10 @@ def encode_photo(
     options = _save_options(photo, form, quality, exif)
     buffer = io.BytesIO()
     pictures[0].save(buffer, form, **options, **_animation(photo, form, pictures))
-    return buffer.getvalue()
+    written = buffer.getvalue()
+    if form == "BMP" and software == SOFTWARE:
+        written = written[:6] + BMP_MARK + written[10:]
+    return written
 
 
 def _pictures(photo: Photo, form: str) -> Iterator[PillowImage.Image]:

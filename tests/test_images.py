@@ -1,0 +1,306 @@
+"""Reading and writing picture files: nothing may get lost on the way."""
+
+import io
+
+import numpy as np
+import photos
+import pytest
+from PIL import Image
+
+from faceblur_core.errors import UnreadableImage
+from faceblur_core.media.images import FORMATS, SOFTWARE, encode_photo, read_photo
+
+RNG = np.random.default_rng(0)
+SMOOTH = np.clip(np.add.outer(np.arange(40) * 3, np.arange(60) * 2)[..., None] + [0, 20, 40], 0, 255).astype(np.uint8)
+NOISE = RNG.integers(0, 256, (40, 60, 3), np.uint8)
+ALPHA = RNG.integers(0, 256, (40, 60, 1), np.uint8)
+
+
+def hide(photo, rows=slice(10, 20), columns=slice(10, 30)):
+    """Blacken a rectangle of every frame, as a method would."""
+    import dataclasses
+
+    out = []
+    for frame in photo.frames:
+        before = frame.rgb()
+        mask = np.zeros(before.shape[:2], np.float32)
+        mask[rows, columns] = 1
+        after = before.copy()
+        after[rows, columns] = 0
+        out.append(frame.with_hidden(before, after, mask))
+    return dataclasses.replace(photo, frames=tuple(out))
+
+
+def outside(pixels):
+    kept = np.ones(pixels.shape[:2], bool)
+    kept[10:20, 10:30] = False
+    return pixels[kept]
+
+
+LOSSLESS = {
+    "PNG L": (photos.encoded(NOISE[..., 0], "PNG"), "L", 8),
+    "PNG LA": (photos.encoded(np.dstack([NOISE[..., :1], ALPHA]), "PNG"), "LA", 8),
+    "PNG RGB": (photos.encoded(NOISE, "PNG"), "RGB", 8),
+    "PNG RGBA": (photos.encoded(np.dstack([NOISE, ALPHA]), "PNG"), "RGBA", 8),
+    "PNG L 16": (photos.deep_png(photos.deep(NOISE[..., 0])), "L", 16),
+    "PNG RGB 16": (photos.deep_png(photos.deep(NOISE)), "RGB", 16),
+    "PNG RGBA 16": (photos.deep_png(photos.deep(np.dstack([NOISE, ALPHA]))), "RGBA", 16),
+    "TIFF L": (photos.encoded(NOISE[..., 0], "TIFF"), "L", 8),
+    "TIFF RGB": (photos.encoded(NOISE, "TIFF", compression="tiff_lzw"), "RGB", 8),
+    "TIFF RGBA": (photos.encoded(np.dstack([NOISE, ALPHA]), "TIFF"), "RGBA", 8),
+    "TIFF CMYK": (photos.encoded(np.dstack([NOISE, ALPHA]), "TIFF", "CMYK"), "CMYK", 8),
+    "TIFF L 16": (photos.deep_tiff(photos.deep(NOISE[..., 0])), "L", 16),
+    "TIFF RGB 16": (photos.deep_tiff(photos.deep(NOISE), compression="zlib"), "RGB", 16),
+    "TIFF RGBA 16": (photos.deep_tiff(photos.deep(np.dstack([NOISE, ALPHA])), extrasamples=["unassalpha"]), "RGBA", 16),
+    "BMP L": (photos.encoded(NOISE[..., 0], "BMP"), "L", 8),
+    "BMP RGB": (photos.encoded(NOISE, "BMP"), "RGB", 8),
+    "WEBP RGB": (photos.encoded(NOISE, "WEBP", lossless=True), "RGB", 8),
+    "WEBP RGBA": (photos.encoded(np.dstack([NOISE, ALPHA]), "WEBP", lossless=True, exact=True), "RGBA", 8),
+}
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_lossless_files_keep_every_bit_outside_the_mask(kind):
+    data, mode, depth = LOSSLESS[kind]
+    photo = read_photo(data)
+    assert (photo.format, photo.frames[0].mode, photo.frames[0].depth) == (kind.split()[0], mode, depth)
+    again = read_photo(encode_photo(hide(photo)))
+    before, after = photo.frames[0], again.frames[0]
+    assert (again.format, after.mode, after.depth) == (photo.format, mode, depth) and again.ours
+    assert np.array_equal(outside(before.pixels), outside(after.pixels))
+    assert (after.rgb()[10:20, 10:30] == 0).all()
+    if mode in ("LA", "RGBA"):
+        assert np.array_equal(before.pixels[..., -1], after.pixels[..., -1])  # alpha is no hiding place
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_a_picture_that_is_left_alone_comes_back_the_same(kind):
+    photo = read_photo(LOSSLESS[kind][0])
+    assert np.array_equal(read_photo(encode_photo(photo)).frames[0].pixels, photo.frames[0].pixels)
+
+
+def test_sixteen_bits_fade_out_with_the_mask_and_keep_no_detail_under_it():
+    photo = read_photo(photos.deep_png(photos.deep(NOISE)))
+    frame = photo.frames[0]
+    before = frame.rgb()
+    after = np.where(np.arange(60)[None, :, None] < 30, np.uint8(99), before)
+    mask = np.zeros((40, 60), np.float32)
+    mask[:, :30] = 1
+    hidden = frame.with_hidden(before, after, mask)
+    assert (hidden.pixels[:, :30] == 99 * 257).all() and np.array_equal(hidden.pixels[:, 30:], frame.pixels[:, 30:])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_pictures_are_turned_upright(orientation, form):
+    data = photos.encoded(photos.turned(SMOOTH, orientation), form, exif=photos.exif(orientation=orientation))
+    photo = read_photo(data)
+    assert photo.frames[0].pixels.shape == SMOOTH.shape
+    assert np.abs(photo.frames[0].rgb().astype(int) - SMOOTH).mean() < 4
+    again = Image.open(io.BytesIO(encode_photo(photo, keep_metadata=True)))
+    assert again.getexif().get(274) is None and again.size == (60, 40)
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_deep_pictures_are_turned_upright(orientation):
+    stored = photos.turned(photos.deep(SMOOTH), orientation)
+    made = photos.exif(orientation=orientation).tobytes().removeprefix(b"Exif\0\0")
+    png = photos.deep_png(stored)
+    from faceblur_core.media.images import _png_chunk
+
+    photo = read_photo(png[:33] + _png_chunk(b"eXIf", made) + png[33:])
+    assert np.array_equal(photo.frames[0].pixels, photos.deep(SMOOTH))
+    tiff = photos.deep_tiff(stored, extratags=[(274, "H", 1, orientation, True)])
+    assert np.array_equal(read_photo(tiff).frames[0].pixels, photos.deep(SMOOTH))
+    grey = photos.deep_tiff(photos.turned(photos.deep(SMOOTH[..., 0]), orientation), extratags=[(274, "H", 1, orientation, True)])
+    assert np.array_equal(read_photo(grey).frames[0].pixels[..., 0], photos.deep(SMOOTH[..., 0]))
+
+
+WITH_METADATA = {
+    "JPEG": {"exif": photos.exif(gps=True, orientation=6), "comment": b"a secret", "icc_profile": photos.SRGB},
+    "PNG": {"exif": photos.exif(gps=True), "icc_profile": photos.SRGB},
+    "WEBP": {"exif": photos.exif(gps=True), "icc_profile": photos.SRGB, "xmp": b"<x>secret</x>"},
+    "TIFF": {"exif": photos.exif(gps=True), "icc_profile": photos.SRGB},
+    "AVIF": {"exif": photos.exif(gps=True), "icc_profile": photos.SRGB, "xmp": b"<x>secret</x>"},
+}
+
+
+@pytest.mark.parametrize("form", WITH_METADATA)
+def test_metadata_is_dropped_and_the_profile_kept(form):
+    data = photos.encoded(SMOOTH, form, **WITH_METADATA[form])
+    written = encode_photo(read_photo(data))
+    image = Image.open(io.BytesIO(written))
+    assert image.info["icc_profile"] == photos.SRGB
+    tags = dict(image.getexif())
+    assert tags.get(305) == SOFTWARE
+    assert not {271, 274, 0x8825, 0x8769} & set(tags) and not image.getexif().get_ifd(0x8825)
+    assert b"secret" not in written and b"Camera" not in written
+
+
+@pytest.mark.parametrize("form", WITH_METADATA)
+def test_kept_metadata_holds_no_place_no_thumbnail_and_no_maker_note(form):
+    data = photos.encoded(SMOOTH, form, **WITH_METADATA[form])
+    written = encode_photo(read_photo(data), keep_metadata=True)
+    tags = Image.open(io.BytesIO(written)).getexif()
+    details = tags.get_ifd(0x8769)
+    assert tags[271] == "Camera Works" and tags[305] == SOFTWARE
+    assert form == "TIFF" or details[0x9003] == "2026:01:02 03:04:05"  # Pillow writes no such details into TIFF
+    assert not tags.get_ifd(0x8825) and not tags.get_ifd(1) and 0x927C not in details and 0xA002 not in details
+    assert b"serial" not in written and b"secret" not in written
+
+
+def test_the_thumbnail_and_the_second_picture_of_a_phones_file_are_dropped():
+    first, second = Image.fromarray(SMOOTH), Image.fromarray(NOISE)
+    buffer = io.BytesIO()
+    first.save(buffer, "MPO", save_all=True, append_images=[second])
+    assert Image.open(io.BytesIO(buffer.getvalue())).n_frames == 2
+    written = encode_photo(read_photo(buffer.getvalue()), keep_metadata=True)
+    image = Image.open(io.BytesIO(written))
+    assert image.format == "JPEG" and getattr(image, "n_frames", 1) == 1
+    assert len(written) < len(photos.encoded(NOISE, "JPEG"))
+
+
+def test_a_jpeg_keeps_its_own_quality():
+    for quality, subsampling in ((60, 2), (95, 0)):
+        data = photos.encoded(SMOOTH, "JPEG", quality=quality, subsampling=subsampling)
+        source, again = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(encode_photo(read_photo(data))))
+        assert again.quantization == source.quantization
+        assert abs(len(encode_photo(read_photo(data))) - len(data)) < 200
+    lower = Image.open(io.BytesIO(encode_photo(read_photo(data), quality=30)))
+    assert lower.quantization != source.quantization
+
+
+def test_cmyk_jpegs_stay_cmyk():
+    cmyk = np.asarray(Image.fromarray(SMOOTH).convert("CMYK"))
+    photo = read_photo(photos.encoded(cmyk, "JPEG", "CMYK", quality=95))
+    assert photo.frames[0].mode == "CMYK"
+    assert np.abs(photo.frames[0].rgb().astype(int) - SMOOTH).mean() < 6
+    again = read_photo(encode_photo(hide(photo)))
+    assert again.frames[0].mode == "CMYK" and again.frames[0].rgb()[12:18, 14:26].max() < 30
+    assert np.abs(again.frames[0].pixels[25:].astype(int) - photo.frames[0].pixels[25:]).mean() < 3
+
+
+def test_palettes_become_true_colour_with_their_transparency():
+    palette = Image.fromarray(SMOOTH).quantize(64)
+    buffer = io.BytesIO()
+    palette.save(buffer, "PNG", transparency=0)
+    photo = read_photo(buffer.getvalue())
+    assert photo.frames[0].mode == "RGBA"
+    again = Image.open(io.BytesIO(encode_photo(photo)))
+    assert np.array_equal(np.asarray(again), np.asarray(Image.open(io.BytesIO(buffer.getvalue())).convert("RGBA")))
+
+
+def test_black_and_white_becomes_grey():
+    photo = read_photo(photos.encoded(SMOOTH[..., 0] > 90, "PNG"))
+    assert photo.frames[0].mode == "L" and set(np.unique(photo.frames[0].pixels)) == {0, 255}
+
+
+MOVING = [np.roll(SMOOTH, shift * 7, axis=1) for shift in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "error"),
+    [
+        ("GIF", {"duration": [100, 200, 300], "loop": 0}, 40),
+        ("WEBP", {"duration": [100, 200, 300], "loop": 2, "lossless": True}, 0),
+        ("PNG", {"duration": [100, 200, 300], "loop": 3}, 0),
+        ("AVIF", {"duration": [100, 200, 300]}, 10),
+        ("TIFF", {}, 0),
+    ],
+)
+def test_every_frame_of_an_animation_is_handled(form, options, error):
+    photo = read_photo(photos.frames(MOVING, form, **options))
+    assert len(photo.frames) == 3
+    again = read_photo(encode_photo(hide(photo)))
+    assert len(again.frames) == 3 and again.format == form and again.loop == photo.loop
+    for picture, before, after in zip(MOVING, photo.frames, again.frames, strict=True):
+        assert before.duration == after.duration
+        assert (form == "TIFF") == (after.duration is None)
+        kept = np.abs(outside(after.rgb()).astype(int) - outside(picture))
+        assert kept.mean() <= error / 4 and kept.max() <= max(error, 60 * bool(error))
+        assert after.rgb()[12:18, 14:26].max() <= 12
+
+
+def test_pages_of_different_sizes_stay_different():
+    photo = read_photo(photos.frames([SMOOTH, SMOOTH[:30, :45]], "TIFF"))
+    again = read_photo(encode_photo(hide(photo)))
+    assert [frame.pixels.shape for frame in again.frames] == [(40, 60, 3), (30, 45, 3)]
+
+
+def test_deep_pages_stay_deep():
+    import tifffile
+
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for picture in MOVING:
+            writer.write(photos.deep(picture), photometric="rgb")
+    again = read_photo(encode_photo(read_photo(buffer.getvalue())))
+    assert [np.array_equal(frame.pixels, photos.deep(picture)) for frame, picture in zip(again.frames, MOVING, strict=True)] == [True] * 3
+
+
+REFUSED = {
+    "empty": (b"", "the file is empty"),
+    "text": (b"this is a text file\n" * 50, "not a picture"),
+    "truncated": (photos.encoded(NOISE, "JPEG")[:-800], "damaged"),
+    "truncated png": (photos.encoded(NOISE, "PNG")[:-800], "damaged"),
+    "truncated 16-bit png": (photos.deep_png(photos.deep(NOISE))[:-4000], "damaged"),
+    "bomb": (photos.png_bomb(), "too many pixels"),
+    "float tiff": (photos.deep_tiff(NOISE[..., 0].astype(np.float32)), "32-bit TIFF is not supported"),
+    "other format": (photos.encoded(NOISE, "PPM"), "the format PPM is not supported; it can be: PNG, JPEG"),
+    "lab": (photos.encoded(NOISE, "TIFF", "LAB"), "mode LAB"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_kept_whole_is_refused_by_name(kind):
+    data, message = REFUSED[kind]
+    with pytest.raises(UnreadableImage, match=message) as caught:
+        read_photo(data)
+    assert "\n" not in caught.value.message
+
+
+def test_deep_avif_is_refused_rather_than_flattened():
+    import cv2
+
+    ok, data = cv2.imencode(".avif", SMOOTH.astype(np.uint16) * 4, [cv2.IMWRITE_AVIF_DEPTH, 10])
+    assert ok
+    with pytest.raises(UnreadableImage, match="10- and 12-bit AVIF"):
+        read_photo(data.tobytes())
+
+
+def test_the_pixel_limit_counts_all_frames(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    with pytest.raises(UnreadableImage, match="50000 x 50000 pixels are more than 200 megapixels"):
+        read_photo(photos.png_bomb())
+    with pytest.raises(UnreadableImage, match="60 x 40 pixels x 3 pictures are more than"):
+        read_photo(photos.frames(MOVING, "GIF", duration=50), max_pixels=5000)
+    with pytest.raises(UnreadableImage, match="more than"):
+        read_photo(photos.frames([SMOOTH[:5, :5], SMOOTH, SMOOTH], "TIFF"), max_pixels=4000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "message"),
+    [
+        ("PNG RGBA", "JPEG", "JPEG has no transparency"),
+        ("PNG RGB 16", "JPEG", "JPEG has no 16-bit"),
+        ("TIFF L 16", "WEBP", "WEBP has no 16-bit"),
+        ("TIFF CMYK", "PNG", "PNG has no CMYK"),
+    ],
+)
+def test_a_format_that_would_lose_something_is_refused(kind, form, message):
+    with pytest.raises(UnreadableImage, match=message):
+        encode_photo(read_photo(LOSSLESS[kind][0]), form)
+
+
+def test_an_animation_is_not_cut_down_to_one_picture():
+    with pytest.raises(UnreadableImage, match="holds one picture, the file has 3"):
+        encode_photo(read_photo(photos.frames(MOVING, "GIF", duration=50)), "JPEG")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_any_plain_photo_can_be_written_as_any_format(form):
+    for picture in (SMOOTH, SMOOTH[..., 0]):
+        again = read_photo(encode_photo(read_photo(photos.encoded(picture, "PNG")), form))
+        assert again.format == form
+        assert np.abs(again.frames[0].rgb().astype(int) - np.atleast_3d(picture)).mean() < (12 if form == "GIF" else 4)
+        assert again.ours
