@@ -53,10 +53,9 @@ def main() -> NoReturn:
     try:
         code = cli.main(prog_name="faceblur", standalone_mode=False)
     except click.ClickException as error:
-        if isinstance(error, click.UsageError):
-            error.show()
-        else:
-            print(f"faceblur: {error.format_message()}", file=sys.stderr)
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        help_hint = f" ({path} --help explains)" if path else ""
+        print(f"faceblur: {error.format_message()}{help_hint}", file=sys.stderr)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("faceblur: interrupted", file=sys.stderr)

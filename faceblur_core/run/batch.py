@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.files import write_whole
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, PREVIEW, SOFTWARE, Photo, check_format, encode_photo, read_photo
 from faceblur_core.methods import Method
@@ -179,6 +179,8 @@ class _Worker:
     def _process(self, job: Job, row: Row) -> Skipped | None:
         batch, output = self.batch, self.batch.output
         started = time.perf_counter()
+        if job.source.exists() and not job.source.is_file():  # a pipe would be waited for without end
+            raise UnreadableImage("not a regular file")
         data = job.source.read_bytes()
         row.ms["read"] = (time.perf_counter() - started) * 1e3
         row.input_sha256 = hashlib.sha256(data).hexdigest()

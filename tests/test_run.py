@@ -1,0 +1,474 @@
+"""``faceblur run`` as a user types it, on real photos and on every kind of bad input."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import photos
+import pytest
+from conftest import spawn
+from PIL import Image
+
+from faceblur_core.media.images import read_photo
+
+FACE = np.s_[85:155, 190:255]  # inside the astronaut's face
+
+
+@pytest.fixture
+def portrait(tmp_path, astronaut):
+    """A folder with one portrait, PNG."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(astronaut).save(folder / "portrait.png")
+    return folder
+
+
+def pixels(path):
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def hidden(path, astronaut, region=FACE):
+    return np.abs(pixels(path)[region] - astronaut[region].astype(int)).mean() > 15
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def no_leftovers(folder):
+    return not [name for _, _, files in os.walk(folder) for name in files if name.endswith(".part")]
+
+
+def test_the_face_is_hidden_and_the_rest_is_not_touched(cli, portrait, tmp_path, astronaut):
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out")
+    assert result.code == 0 and "1 photo: 1 with faces (1 in all), 0 without" in result.out and result.err == ""
+    out = tmp_path / "out" / "portrait.png"
+    assert hidden(out, astronaut)
+    assert (pixels(out)[300:] == astronaut[300:]).all()
+
+
+def test_folders_are_mirrored_and_other_files_left_alone(cli, portrait, tmp_path):
+    (portrait / "deep" / "er").mkdir(parents=True)
+    shutil.copy(portrait / "portrait.png", portrait / "deep" / "er" / "B.PNG")
+    (portrait / "notes.txt").write_text("hello")
+    (portrait / ".hidden.png").write_text("x")
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out")
+    assert result.code == 0 and "passed over, no photos by name: 1 .txt" in result.err
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    assert written == {"portrait.png", "deep/er/B.PNG"}
+
+
+def test_globs_and_single_files(cli, portrait, tmp_path):
+    shutil.copy(portrait / "portrait.png", portrait / "odd[1].png")
+    assert cli("run", "-m", "haar", portrait / "*.png", "-o", tmp_path / "glob").out.startswith("2 photos")
+    assert (tmp_path / "glob" / "odd[1].png").exists()
+    assert cli("run", "-m", "haar", portrait / "odd[1].png", "-o", tmp_path / "one" / "renamed.webp").code == 0
+    assert Image.open(tmp_path / "one" / "renamed.webp").format == "WEBP"
+
+
+def test_the_format_can_be_chosen(cli, portrait, tmp_path):
+    assert cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--format", "jpeg", "--quality", 80).code == 0
+    assert Image.open(tmp_path / "out" / "portrait.jpg").format == "JPEG"
+
+
+@pytest.mark.parametrize("orientation", [6, 8])
+def test_sideways_photos_are_read_upright(cli, tmp_path, astronaut, orientation):
+    data = photos.encoded(photos.turned(astronaut, orientation), "JPEG", quality=95, exif=photos.exif(orientation=orientation, gps=True))
+    (tmp_path / "photo.jpg").write_bytes(data)
+    result = cli("run", "-m", "haar", tmp_path / "photo.jpg", "-o", tmp_path / "out", "--keep-metadata")
+    assert "1 with faces" in result.out and hidden(tmp_path / "out" / "photo.jpg", astronaut)
+    tags = Image.open(tmp_path / "out" / "photo.jpg").getexif()
+    assert not tags.get_ifd(0x8825) and tags.get(274) is None and tags[271] == "Camera Works"
+
+
+def test_transparent_photos_hide_in_colour_not_in_alpha(cli, tmp_path, astronaut):
+    alpha = np.full(astronaut.shape[:2], 255, np.uint8)
+    alpha[80:120, 200:240] = 0  # a hole in the face itself
+    Image.fromarray(np.dstack([astronaut, alpha])).save(tmp_path / "photo.png")
+    assert cli("run", "-m", "haar", tmp_path / "photo.png", "-o", tmp_path / "out").code == 0
+    out = np.asarray(Image.open(tmp_path / "out" / "photo.png"))
+    assert np.array_equal(out[..., 3], alpha)
+    assert np.abs(out[FACE][..., :3].astype(int) - astronaut[FACE]).mean() > 15
+
+
+def test_deep_photos_stay_deep(cli, tmp_path, astronaut):
+    picture = photos.deep(astronaut)
+    (tmp_path / "photo.png").write_bytes(photos.deep_png(picture))
+    assert cli("run", "-m", "haar", tmp_path / "photo.png", "-o", tmp_path / "out").code == 0
+    out = read_photo((tmp_path / "out" / "photo.png").read_bytes()).frames[0].pixels
+    assert out.dtype == np.uint16 and np.array_equal(out[300:], picture[300:])
+    assert np.abs(out[FACE].astype(int) - picture[FACE]).mean() > 15 * 257
+
+
+def test_cmyk_photos_are_handled(cli, tmp_path, astronaut):
+    Image.fromarray(astronaut).convert("CMYK").save(tmp_path / "photo.jpg", quality=95)
+    assert "1 with faces" in cli("run", "-m", "haar", tmp_path / "photo.jpg", "-o", tmp_path / "out").out
+    assert Image.open(tmp_path / "out" / "photo.jpg").mode == "CMYK"
+    assert hidden(tmp_path / "out" / "photo.jpg", astronaut)
+
+
+def test_bad_files_do_not_stop_the_others(cli, portrait, tmp_path, astronaut):
+    good = photos.encoded(astronaut, "JPEG")
+    bad = {
+        "empty.jpg": b"",
+        "text.jpg": b"just words",
+        "truncated.jpg": good[: len(good) // 2],
+        "phone.heic": b"\0\0\0\x18ftypheic",
+        "bomb.png": photos.png_bomb(),
+    }
+    for name, data in bad.items():
+        (portrait / name).write_bytes(data)
+    os.mkfifo(portrait / "pipe.png")
+    os.symlink("nowhere.png", portrait / "dangling.png")
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
+    assert result.code == 1
+    lines = result.err.splitlines()
+    assert len(lines) == len(bad) + 2 and all(line.startswith("faceblur: ") for line in lines)
+    for name in (*bad, "pipe.png", "dangling.png"):
+        assert sum(f"/{name}: " in line for line in lines) == 1
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["portrait.png"]
+    outcomes = {row["input"]: row["outcome"] for row in rows(tmp_path / "m.jsonl")}
+    assert outcomes.pop("portrait.png") == "faces" and set(outcomes.values()) == {"error"} and len(outcomes) == len(bad) + 2
+
+
+def test_mixed_sizes_in_one_call(cli, tmp_path, astronaut):
+    """Every picture of a call comes out as it does alone."""
+    sizes = [(512, 512), (300, 400), (512, 512), (90, 700), (640, 480)]
+    for index, size in enumerate(sizes):
+        Image.fromarray(astronaut).resize(size).save(tmp_path / f"{index}.png")
+    names = [tmp_path / f"{index}.png" for index in range(len(sizes))]
+    assert cli("run", "-m", "haar", *names, "-o", tmp_path / "all", "--workers", 3).code == 0
+    for name in names:
+        assert cli("run", "-m", "haar", name, "-o", tmp_path / "alone").code == 0
+        assert (tmp_path / "all" / name.name).read_bytes() == (tmp_path / "alone" / name.name).read_bytes()
+
+
+def test_a_missing_file_is_a_usage_error(cli, tmp_path):
+    result = cli("run", "-m", "haar", tmp_path / "nothing.jpg", "-o", tmp_path / "out")
+    assert result.code == 2 and result.err == f"faceblur: no file or folder {tmp_path / 'nothing.jpg'}\n"
+    assert cli("run", "-m", "haar", tmp_path / "*.jpg", "-o", tmp_path / "out").code == 2
+    assert cli("run", "-m", "haar", tmp_path, "-o", tmp_path / "out").code == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_own_outputs_are_never_processed(cli, portrait, tmp_path):
+    assert cli("run", "-m", "haar", portrait, "-o", portrait / "out").code == 0
+    before = (portrait / "out" / "portrait.png").read_bytes()
+    again = cli("run", "-m", "haar", portrait, "-o", portrait / "out", "--overwrite")
+    assert again.code == 0 and again.out.startswith("1 photo:")
+    assert (portrait / "out" / "portrait.png").read_bytes() == before and not (portrait / "out" / "out").exists()
+    other = cli("run", "-m", "haar", portrait, "-o", tmp_path / "second")
+    assert "1 skipped, written by faceblur (--again takes them)" in other.out and other.code == 0
+    assert not (tmp_path / "second" / "out").exists()
+    taken = cli("run", "-m", "haar", portrait / "out", "-o", tmp_path / "third", "--again")
+    assert taken.code == 0 and (tmp_path / "third" / "portrait.png").exists()
+
+
+def test_nothing_is_overwritten_unasked(cli, portrait, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "portrait.png").write_text("mine")
+    result = cli("run", "-m", "haar", portrait, "-o", out)
+    assert result.code == 2 and "--overwrite" in result.err and (out / "portrait.png").read_text() == "mine"
+    assert cli("run", "-m", "haar", portrait / "portrait.png", "-o", portrait / "portrait.png", "--overwrite").code == 2
+    assert cli("run", "-m", "haar", portrait, "-o", portrait, "--overwrite").code == 2
+    assert cli("run", "-m", "haar", portrait, "-o", out, "--overwrite").code == 0
+
+
+def test_two_inputs_never_share_an_output(cli, portrait, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(portrait / "portrait.png", other)
+    result = cli("run", "-m", "haar", portrait, other, "-o", tmp_path / "out")
+    assert result.code == 2 and "would both be written to" in result.err and not (tmp_path / "out").exists()
+    Image.open(portrait / "portrait.png").save(portrait / "portrait.bmp")
+    assert cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--format", "webp").code == 2
+
+
+def without_privilege(arguments):
+    """Run as somebody whom file permissions stop: root's exception from them is taken away."""
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    command = [*drop, sys.executable, "-m", "faceblur_core", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_folder_without_permission_is_reported(portrait, tmp_path):
+    locked = portrait / "locked"
+    locked.mkdir()
+    unreadable = portrait / "unreadable.png"
+    shutil.copy(portrait / "portrait.png", unreadable)
+    locked.chmod(0)
+    unreadable.chmod(0)
+    try:
+        done = without_privilege(["run", "-m", "haar", portrait, "-o", tmp_path / "out"])
+    finally:
+        locked.chmod(0o755)
+    assert done.returncode == 1
+    assert f"faceblur: {locked}: the folder cannot be read (Permission denied)" in done.stderr
+    assert f"faceblur: {unreadable}: Permission denied" in done.stderr
+    assert (tmp_path / "out" / "portrait.png").exists() and "Traceback" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_reported(portrait, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o555)
+    done = without_privilege(["run", "-m", "haar", portrait, "-o", out])
+    out.chmod(0o755)
+    assert done.returncode == 1 and "Permission denied" in done.stderr and "Traceback" not in done.stderr
+    assert not list(out.iterdir())
+
+
+def test_a_full_disk_leaves_no_half_file(portrait, tmp_path):
+    """The system refuses to write more than 40 kB to any file, as a full disk does; the portrait needs more."""
+    Image.new("RGB", (20, 20)).save(portrait / "small.png")
+    code = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+sys.argv = ["faceblur", "run", "-m", "haar", {str(portrait)!r}, "-o", {str(tmp_path / "out")!r}]
+from faceblur_core.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == f"faceblur: {portrait / 'portrait.png'}: File too large\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["small.png"] and no_leftovers(tmp_path)
+
+
+def test_no_space_for_the_manifest_ends_the_run_in_one_line(portrait, tmp_path):
+    done = spawn("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--manifest", "/dev/full", "--overwrite")
+    assert done.returncode == 1 and done.stderr == "faceblur: manifest /dev/full: No space left on device\n"
+
+
+@pytest.mark.parametrize("side", ["left", "right", "top", "bottom"])
+def test_faces_at_every_border_are_hidden_to_the_last_pixel(cli, tmp_path, astronaut, side, shared):
+    crop = {"left": np.s_[:, 210:], "right": np.s_[:, :240], "top": np.s_[110:], "bottom": np.s_[:150]}[side]
+    picture = np.ascontiguousarray(astronaut[crop])
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    assert cli("run", "-m", "yunet+solid", "--set", "obfuscator.color=#00ff00", tmp_path / "photo.png", "-o", tmp_path / "out").code == 0
+    green = (pixels(tmp_path / "out" / "photo.png") == (0, 255, 0)).all(axis=2)
+    line = {"left": green[:, 0], "right": green[:, -1], "top": green[0], "bottom": green[-1]}[side]
+    assert line.sum() >= 40, "the face is cut off here, so its cut must be hidden up to the edge"
+
+
+def test_ctrl_c_leaves_whole_files_and_ends_with_130(portrait, tmp_path):
+    for index in range(400):
+        os.link(portrait / "portrait.png", portrait / f"{index:03}.png")
+    out, manifest = tmp_path / "out", tmp_path / "m.jsonl"
+    command = [sys.executable, "-m", "faceblur_core", "run", "-m", "haar", portrait, "-o", out, "--manifest", manifest]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (out.is_dir() and any(out.glob("*.png"))):
+        time.sleep(0.05)
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err.endswith("faceblur: interrupted\n") and "Traceback" not in err
+    written = list(out.iterdir())
+    assert 0 < len(written) < 401 and no_leftovers(out)
+    for path in written:
+        Image.open(path).load()
+    # and the run can be taken up again
+    done = spawn("run", "-m", "haar", portrait, "-o", out, "--manifest", manifest, "--resume", "--dry-run")
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 401
+
+
+def test_resume_does_what_is_not_done_and_nothing_else(cli, portrait, tmp_path):
+    for name in ("b.png", "c.png"):
+        shutil.copy(portrait / "portrait.png", portrait / name)
+    out, manifest = tmp_path / "out", tmp_path / "m.jsonl"
+    base = ("run", "-m", "haar", portrait, "-o", out, "--manifest", manifest)
+    assert cli(*base).code == 0
+    assert cli(*base).code == 2  # the manifest is there, and so are the outputs
+    assert "3 done before" in cli(*base, "--resume").out and len(rows(manifest)) == 3
+    (out / "b.png").unlink()  # lost
+    (out / "c.png").write_bytes((out / "portrait.png").read_bytes() + b"x")  # changed
+    resumed = cli(*base, "--resume")
+    assert "1 done before" in resumed.out and "2 with faces" in resumed.out and resumed.code == 0
+    changed = cli(*base, "--resume", "--set", "mask.grow=2")
+    assert "3 with faces" in changed.out and "done before" not in changed.out
+    with manifest.open("a") as file:
+        file.write('{"input": "portrait.png", "outc')  # the machine went down while it wrote
+    assert "3 done before" in cli(*base, "--resume", "--set", "mask.grow=2").out
+    rows(manifest)
+
+
+def test_resume_never_replaces_a_file_that_is_not_ours(cli, portrait, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    shutil.copy(portrait / "portrait.png", out / "portrait.png")
+    result = cli("run", "-m", "haar", portrait, "-o", out, "--manifest", tmp_path / "m.jsonl", "--resume")
+    assert result.code == 1 and "--overwrite replaces it" in result.err
+    assert (out / "portrait.png").read_bytes() == (portrait / "portrait.png").read_bytes()
+
+
+def test_the_manifest_says_everything(cli, portrait, tmp_path, shared):
+    Image.new("RGB", (50, 40), "grey").save(portrait / "empty.png")
+    manifest = tmp_path / "m.jsonl"
+    assert cli("run", "-m", "yunet+pixelate", "--set", "obfuscator.cells=5", portrait, "-o", tmp_path / "out", "--manifest", manifest).code == 0
+    by_name = {row["input"]: row for row in rows(manifest)}
+    face, empty = by_name["portrait.png"], by_name["empty.png"]
+    assert (face["outcome"], empty["outcome"]) == ("faces", "no-face") and empty["detections"] == [] and empty["masked_share"] == 0
+    assert face["width"] == face["height"] == 512 and face["method"] == "yunet+pixelate"
+    assert face["options"]["obfuscator.cells"] == "5" and face["options"]["detector.score_threshold"] == 0.6
+    [found] = face["detections"]
+    assert np.abs(np.array(found["box"]) - [178, 65, 269, 176]).max() < 5 and 0.8 < found["score"] <= 1 and len(found["landmarks"]) == 5
+    assert 0.02 < face["masked_share"] < 0.15
+    import hashlib
+
+    for key, path in (("input_sha256", portrait / "portrait.png"), ("output_sha256", tmp_path / "out" / "portrait.png")):
+        assert face[key] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert face["weights"]["yunet.onnx"].startswith("25a606a1")
+    assert {"faceblur-core", "faceblur-opencv", "numpy", "opencv-python-headless"} <= set(face["versions"])
+    assert {"decode", "detect", "obfuscate", "encode", "total"} <= set(face["ms"])
+
+
+def test_boxes_can_be_edited_and_fed_back(cli, portrait, tmp_path, astronaut):
+    boxes = tmp_path / "boxes.jsonl"
+    boxes.write_text('\ufeff{"file": "portrait.png", "detections": [{"box": [300, 300, 400, 400]}]}\r\n\r\n', encoding="utf-8")
+    result = cli("run", "-m", "haar+solid", portrait, "-o", tmp_path / "out", "--detections", boxes)
+    assert result.code == 0, result.err
+    out = pixels(tmp_path / "out" / "portrait.png")
+    assert (out[320:380, 320:380] == 0).all() and (out[:250] == astronaut[:250]).all()
+    manifest = tmp_path / "m.jsonl"
+    assert cli("run", "-m", "haar", portrait, "-o", tmp_path / "a", "--manifest", manifest).code == 0
+    assert cli("run", "-m", "haar", portrait, "-o", tmp_path / "b", "--detections", manifest).code == 0
+    a, b = pixels(tmp_path / "a" / "portrait.png"), pixels(tmp_path / "b" / "portrait.png")
+    assert np.abs(a - b).mean() < 0.2  # boxes in a manifest are rounded to a hundredth of a pixel
+
+
+BAD_BOXES = {
+    '{"file": "portrait.png", "detections": [{"box": [5, 5, 1, 9]}]}': "line 1: box [5, 5, 1, 9] is empty",
+    '\n{"file": "portrait.png", "detections": [{"box": [5, 5, NaN, 9]}]}': "line 2: a detection needs 'box'",
+    '{"file": "portrait.png", "detections": [{"box": [5, 5, 9]}]}': "line 1: a detection needs 'box'",
+    '{"file": "portrait.png", "detections": 3}': "line 1: needs a list 'detections'",
+    '{"detections": []}': "line 1: needs 'input'",
+    "[1, 2]": "line 1: not a JSON object",
+    "{oops": "line 1: no JSON",
+}
+
+
+@pytest.mark.parametrize("text", BAD_BOXES)
+def test_bad_boxes_are_named_with_their_line(cli, portrait, tmp_path, text):
+    (tmp_path / "boxes.jsonl").write_text(text)
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--detections", tmp_path / "boxes.jsonl")
+    assert result.code == 2 and BAD_BOXES[text] in result.err and result.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_photo_without_given_boxes_is_not_passed_through(cli, portrait, tmp_path):
+    (tmp_path / "boxes.jsonl").write_text('{"file": "other.png", "detections": []}')
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--detections", tmp_path / "boxes.jsonl")
+    assert result.code == 1 and "has no row for it" in result.err and not list(tmp_path.glob("out/*"))
+
+
+def test_a_photo_without_a_face_can_be_an_error(cli, portrait, tmp_path):
+    Image.new("RGB", (50, 40), "grey").save(portrait / "empty.png")
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--fail-on-no-face")
+    assert result.code == 1 and "empty.png: no face was found" in result.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["portrait.png"]
+
+
+def test_a_preview_is_drawn_and_never_taken_for_an_output(cli, portrait, tmp_path, astronaut):
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--preview")
+    assert result.code == 0 and "NOT anonymized" in result.out
+    out = tmp_path / "out" / "portrait.png"
+    changed = np.abs(pixels(out) - astronaut).max(axis=2) > 0
+    assert 0.01 < changed.mean() < 0.2 and "not anonymized" in Image.open(out).getexif()[305]
+    assert "1 with faces" in cli("run", "-m", "haar", tmp_path / "out", "-o", tmp_path / "real").out
+
+
+def test_a_dry_run_writes_nothing(cli, portrait, tmp_path):
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--dry-run")
+    assert result.code == 0 and result.out == f"{portrait / 'portrait.png'} -> {tmp_path / 'out' / 'portrait.png'}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_animation_is_hidden_in_every_frame(cli, tmp_path, astronaut):
+    moved = [np.roll(astronaut, shift, axis=1) for shift in (0, 100, 200)]
+    (tmp_path / "photo.webp").write_bytes(photos.frames(moved, "WEBP", duration=[90, 90, 90], loop=0, lossless=True))
+    manifest = tmp_path / "m.jsonl"
+    assert cli("run", "-m", "haar", tmp_path / "photo.webp", "-o", tmp_path / "out", "--manifest", manifest).code == 0
+    assert sorted({found["frame"] for found in rows(manifest)[0]["detections"]}) == [0, 1, 2]
+    image = Image.open(tmp_path / "out" / "photo.webp")
+    for index, picture in enumerate(moved):
+        image.seek(index)
+        region = np.s_[85:155, 190 + 100 * index : 255 + 100 * index]
+        assert np.abs(np.asarray(image.convert("RGB"))[region].astype(int) - picture[region]).mean() > 15
+    assert cli("run", "-m", "haar", tmp_path / "photo.webp", "-o", tmp_path / "b", "--detections", manifest).code == 0
+
+
+BAD_COMMANDS = {
+    ("-m", "hear"): "no method named 'hear'. Did you mean haar?",
+    ("-m", "haar+blurr"): "no obfuscator named 'blurr'. Did you mean blur?",
+    ("-m", "haar|haar"): "names a detector twice",
+    ("-m", "haar", "--set", "grow=1"): "no option of method 'haar' named 'grow'",
+    ("-m", "haar", "--set", "mask.grow"): "is not of the form name=value",
+    ("-m", "haar", "--set", "mask.grow=big"): "bad option of mask: grow: Input should be a valid number",
+    ("-m", "haar", "--set", "detector.min_neighbours=3"): "Did you mean min_neighbors?",
+    ("-m", "haar|yunet", "--set", "detector.votes=3"): "detector.votes=3 must be from 1 to 2",
+    ("-m", "haar|yunet", "--set", "detector.scale_factor=3"): "Did you mean detector.haar.scale_factor?",
+    ("-m", "haar", "--resume"): "--resume needs --manifest",
+    ("-m", "haar", "--workers", "0"): "0 is not in the range 1<=x<=64. (faceblur run --help explains)",
+    ("-m", "haar", "--nonsense"): "No such option '--nonsense'. (faceblur run --help explains)",
+    ("-m", "nowhere.yaml"): "method file nowhere.yaml: No such file or directory",
+}
+
+
+@pytest.mark.parametrize("arguments", BAD_COMMANDS)
+def test_wrong_commands_are_one_line_and_exit_2(cli, portrait, tmp_path, arguments, shared):
+    result = cli("run", *arguments, portrait, "-o", tmp_path / "out")
+    assert result.code == 2 and BAD_COMMANDS[arguments] in result.err and result.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_file_is_a_method(cli, portrait, tmp_path, astronaut):
+    (tmp_path / "mine.yaml").write_text("method: haar+solid\nsummary: mine\noptions:\n  obfuscator: {color: '#0000ff'}\n  mask.grow: 1.0\n")
+    assert cli("run", "-m", tmp_path / "mine.yaml", portrait, "-o", tmp_path / "a").code == 0
+    assert (pixels(tmp_path / "a" / "portrait.png")[110:130, 215:230] == (0, 0, 255)).all()
+    assert cli("run", "-m", tmp_path / "mine.yaml", "--set", "obfuscator.color=#ff0000", portrait, "-o", tmp_path / "b").code == 0
+    assert (pixels(tmp_path / "b" / "portrait.png")[110:130, 215:230] == (255, 0, 0)).all()
+    for text in ("- a list", "method: 3", "method: haar\nextra: 1", "method: [haar", "method: haar\noptions: 3"):
+        (tmp_path / "bad.yaml").write_text(text)
+        result = cli("run", "-m", tmp_path / "bad.yaml", portrait, "-o", tmp_path / "c")
+        assert result.code == 2 and "method file" in result.err and result.err.count("\n") == 1
+
+
+def test_a_plugin_that_breaks_its_contract_costs_its_photo_only(cli, portrait, tmp_path, install):
+    install("sloppy")
+    result = cli("run", "-m", "shrinker", portrait, "-o", tmp_path / "out")
+    assert result.code == 1 and re.search(r"portrait.png: the method returned an image \(511, 512, 3\)", result.err)
+
+
+def test_output_does_not_depend_on_the_number_of_workers(cli, tmp_path, shared):
+    chosen = sorted((shared / "data" / "fddb" / "originalPics").rglob("*.jpg"))[:12]
+    for workers in (1, 4):
+        assert cli("run", "-m", "yunet", *chosen, "-o", tmp_path / str(workers), "--workers", workers).code == 0
+    for path in chosen:
+        assert (tmp_path / "1" / path.name).read_bytes() == (tmp_path / "4" / path.name).read_bytes()
+
+
+def test_a_terminal_sees_progress(portrait, tmp_path):
+    import pty
+
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "faceblur_core", "run", "-m", "haar", str(portrait), "-o", str(tmp_path / "out")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=follower, text=True, env={**os.environ, "TERM": "xterm"})
+    os.close(follower)
+    assert done.returncode == 0 and b"anonymizing" in os.read(leader, 100_000)
+
+
+def test_real_photos_with_every_detector(cli, tmp_path, shared):
+    chosen = sorted((shared / "data" / "celebahq" / "test").rglob("*.jpg"))[:6]
+    for method in ("haar", "yunet", "mediapipe", "yolo"):
+        result = cli("run", "-m", method, *chosen, "-o", tmp_path / method)
+        assert result.code == 0 and result.err == "", result.err
+        for path in chosen:
+            original, out = cv2.imread(str(path)).astype(int), cv2.imread(str(tmp_path / method / path.name)).astype(int)
+            middle = np.s_[100:180, 90:170]
+            assert np.abs(original[middle] - out[middle]).mean() > 8, f"{method} {path.name}"
