@@ -93,9 +93,7 @@ def row(text: str, samples: Sequence[Sample], judges: dict[str, Detector], befor
 
 
 def main(machine: str, methods: Sequence[str]) -> None:
-    samples = [
-        Sample(path.stem, read_photo(path.read_bytes()).frames[0].rgb(), tuple(faces)) for path, faces in fddb()
-    ]
+    samples = [Sample(path.stem, read_photo(path.read_bytes()).frames[0].rgb(), tuple(faces)) for path, faces in fddb()]
     judges = {name: installed_plugins().make("detector", name) for name in ("yunet", "yolo")}
     before = {name: [still_detected(judge, sample, sample.image) for sample in samples] for name, judge in judges.items()}
     rows = []

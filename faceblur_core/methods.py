@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faceblur_core.errors import UnknownName, UsageMistake
-from faceblur_core.hookspecs import Component, Kind
 from faceblur_core.plugins import Option, Plugins, Registered, describe_options, validated
 
 if TYPE_CHECKING:
@@ -110,7 +109,6 @@ class Method:
                 raise UnknownName(f"option of method {self.text!r}", key, self._known_options())
             groups[head][rest] = value
         return groups
-
 
     def _known_options(self) -> list[str]:
         return [f"{prefix}{option.name}" for prefix, option in self.describe()]
@@ -222,5 +220,3 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise UsageMistake(f"--set {setting!r}: {value!r} is no list such as [a, b]") from None
     return values
-
-

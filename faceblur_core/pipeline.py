@@ -54,7 +54,7 @@ class MaskShape:
     def _add(self, mask: Mask, box: Floats) -> None:
         height, width = mask.shape
         x1, y1, x2, y2 = (float(value) for value in box)
-        if x2 <= x1 or y2 <= y1:
+        if x2 - x1 < 1e-3 or y2 - y1 < 1e-3:
             return
         cx, cy, rx, ry = (x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2 * self.grow, (y2 - y1) / 2 * self.grow
         soft = 1 + self.feather
@@ -62,8 +62,8 @@ class MaskShape:
         top, bottom = (max(0, int(np.floor(cy - ry * soft))), min(height, int(np.ceil(cy + ry * soft))))
         if left >= right or top >= bottom:
             return
-        dx = (np.arange(left, right, dtype=np.float32) + 0.5 - cx) / rx
-        dy = (np.arange(top, bottom, dtype=np.float32) + 0.5 - cy) / ry
+        dx: Floats = ((np.arange(left, right) + 0.5 - cx) / rx).astype(np.float32)
+        dy: Floats = ((np.arange(top, bottom) + 0.5 - cy) / ry).astype(np.float32)
         near_x, near_y = EDGE * (x2 - x1), EDGE * (y2 - y1)
         dx = _towards_edges(dx, cut_low=x1 <= near_x, cut_high=x2 >= width - near_x)
         dy = _towards_edges(dy, cut_low=y1 <= near_y, cut_high=y2 >= height - near_y)

@@ -90,9 +90,7 @@ class Plugins:
     def _register(self, entry_point: EntryPoint, distribution: str) -> None:
         taken = next((info for info in self._infos if info.name == entry_point.name), None)
         if taken and taken.status == "ok":
-            raise _NameTaken(
-                f"plugin {entry_point.name!r} of {distribution} has the name of one in {taken.distribution}"
-            )
+            raise _NameTaken(f"plugin {entry_point.name!r} of {distribution} has the name of one in {taken.distribution}")
         self._manager.register(entry_point.load(), name=entry_point.name)
         self._manager.check_pending()  # a misspelt hook is an error, not silence
 
@@ -167,7 +165,7 @@ class Plugins:
         """
         cls = self.factory(kind, name)
         entry = self.get(kind, name)
-        if not is_dataclass(cls):
+        if not (isinstance(cls, type) and is_dataclass(cls)):
             raise FaceblurError(f"{kind} {name!r} of plugin {entry.plugin} is no dataclass; its author must mend that")
         try:
             return validated(cls, options or {}, f"{kind} {name!r}")

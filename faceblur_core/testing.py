@@ -39,9 +39,9 @@ def flat_images() -> Iterator[Image]:
         yield np.full((120, 160, 3), level, np.uint8)
     ramp = np.linspace(0, 255, 160, dtype=np.uint8)
     yield np.repeat(np.broadcast_to(ramp, (120, 160))[..., None], 3, axis=2).copy()
-    yield np.stack([np.broadcast_to(ramp, (160, 160)), np.broadcast_to(ramp[:, None], (160, 160)), np.zeros((160, 160))], 2).astype(
-        np.uint8
-    )
+    yield np.stack(
+        [np.broadcast_to(ramp, (160, 160)), np.broadcast_to(ramp[:, None], (160, 160)), np.zeros((160, 160))], 2
+    ).astype(np.uint8)
 
 
 def noise_image(height: int = 96, width: int = 128, seed: int = 0) -> Image:
@@ -91,7 +91,9 @@ class Contract:
     def test_record_is_complete(self) -> None:
         """The record has a summary of one line and a licence."""
         component = installed_plugins().get(self.kind, self.name).component
-        require(0 < len(component.summary) <= 120 and "\n" not in component.summary, "summary must be one line, at most 120 letters")
+        require(
+            0 < len(component.summary) <= 120 and "\n" not in component.summary, "summary must be one line, at most 120 letters"
+        )
         require(bool(component.licence), "licence is empty")
 
 
@@ -107,7 +109,7 @@ class DetectorContract(Contract):
 
     def _check(self, image: Image) -> Detections:
         given = _guarded(image)
-        found = self.component(given)
+        found: Detections = self.component(given)
         require(isinstance(found, Detections), f"returned {type(found).__name__}, not Detections")
         require(np.array_equal(given, image), "changed its input")
         height, width = image.shape[:2]
@@ -163,7 +165,7 @@ def _spot(height: int, width: int) -> Mask:
     """Return a mask with a soft-edged disc."""
     y, x = np.ogrid[:height, :width]
     distance = np.hypot((x - width / 2) / (width / 4), (y - height / 2) / (height / 4))
-    return np.clip(3 - 2 * distance, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(3 - 2 * distance, 0, 1), np.float32)
 
 
 class ObfuscatorContract(Contract):
@@ -193,7 +195,12 @@ class ObfuscatorContract(Contract):
         """A full mask changes the picture, its first and last row and column too."""
         image = noise_image()
         changed = (self._check(image, np.ones(image.shape[:2], np.float32)) != image).any(axis=2)
-        for name, line in {"row 0": changed[0], "last row": changed[-1], "column 0": changed[:, 0], "last column": changed[:, -1]}.items():
+        for name, line in {
+            "row 0": changed[0],
+            "last row": changed[-1],
+            "column 0": changed[:, 0],
+            "last column": changed[:, -1],
+        }.items():
             require(bool(line.mean() > 0.5), f"most of {name} is untouched under a full mask")
 
     def test_odd_shapes(self) -> None:
@@ -215,7 +222,7 @@ class AnonymizerContract(Contract):
 
     def _check(self, image: Image) -> Anonymized:
         given = _guarded(image)
-        result = self.component(given)
+        result: Anonymized = self.component(given)
         require(isinstance(result, Anonymized), f"returned {type(result).__name__}, not Anonymized")
         _check_image(result.image, image)
         _check_mask(result.mask, *image.shape[:2])
@@ -242,7 +249,10 @@ class AnonymizerContract(Contract):
         """Gives the same for the same picture."""
         image = noise_image() if self.photo is None else self.photo
         first, second = self._check(image), self._check(image)
-        require(np.array_equal(first.image, second.image) and np.array_equal(first.mask, second.mask), "two runs on one picture differ")
+        require(
+            np.array_equal(first.image, second.image) and np.array_equal(first.mask, second.mask),
+            "two runs on one picture differ",
+        )
 
     def test_hides_the_face(self) -> None:
         """Masks something in the photo that the subclass gives."""
@@ -308,7 +318,10 @@ class MetricContract(Contract):
         """Has a unit, a direction, a range and a source."""
         metric = self.component
         require(isinstance(metric.unit, str) and isinstance(metric.higher_is_better, bool), "unit or higher_is_better is missing")
-        require(metric.per in ("face", "image") and len(metric.range) == 2 and bool(metric.citation), "per, range or citation is missing")
+        require(
+            metric.per in ("face", "image") and len(metric.range) == 2 and bool(metric.citation),
+            "per, range or citation is missing",
+        )
 
     def test_values(self) -> None:
         """Gives one float64 per face (or one), within its range, for copies, black pictures and soft masks."""
@@ -316,7 +329,10 @@ class MetricContract(Contract):
         for sample, result in self._samples():
             values = self.component(sample, result)
             count = len(sample.faces) if self.component.per == "face" else 1
-            require(values.shape == (count,) and values.dtype == np.float64, f"gave {values.shape} {values.dtype}, not ({count},) float64")
+            require(
+                values.shape == (count,) and values.dtype == np.float64,
+                f"gave {values.shape} {values.dtype}, not ({count},) float64",
+            )
             known = values[~np.isnan(values)]
             require(bool(((known >= low) & (known <= high)).all()), f"gave {values}, outside {low}..{high}")
 
@@ -364,7 +380,7 @@ class CheckResult:
 
 def check_component(kind: Kind, name: str) -> list[CheckResult]:
     """Run the contract of one component's kind on it, with its default options."""
-    contract = type(f"Check_{name}", (CONTRACTS[kind],), {"name": name})
+    contract: type[Contract] = type(f"Check_{name}", (CONTRACTS[kind],), {"name": name})
     tests = [attribute for attribute in dir(contract) if attribute.startswith("test_")]
     try:
         return [_run(contract, kind, name, test) for test in tests]

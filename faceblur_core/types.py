@@ -85,13 +85,13 @@ class Detections:
 
     def shifted(self, dx: float, dy: float) -> Detections:
         """Return boxes and landmarks moved by (dx, dy) pixels, as from a tile back to its image; drops the mask."""
-        landmarks = None if self.landmarks is None else self.landmarks + np.float32([dx, dy])
-        return Detections(self.boxes + np.float32([dx, dy, dx, dy]), self.scores, landmarks)
+        landmarks = None if self.landmarks is None else self.landmarks + np.array([dx, dy], np.float32)
+        return Detections(self.boxes + np.array([dx, dy, dx, dy], np.float32), self.scores, landmarks)
 
     def scaled(self, fx: float, fy: float) -> Detections:
         """Return boxes and landmarks multiplied by (fx, fy), as from a reduced image to its original; drops the mask."""
-        landmarks = None if self.landmarks is None else self.landmarks * np.float32([fx, fy])
-        return Detections(self.boxes * np.float32([fx, fy, fx, fy]), self.scores, landmarks)
+        landmarks = None if self.landmarks is None else self.landmarks * np.array([fx, fy], np.float32)
+        return Detections(self.boxes * np.array([fx, fy, fx, fy], np.float32), self.scores, landmarks)
 
     def reframed(self, dx: float, dy: float, width: float, height: float) -> Detections:
         """Return each box with its centre moved by (dx, dy) box sizes and its sides multiplied by (width, height).
@@ -99,8 +99,8 @@ class Detections:
         For detectors whose boxes follow another convention than the one above.
         """
         size = self.boxes[:, 2:] - self.boxes[:, :2]
-        centre = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 + size * np.float32([dx, dy])
-        half = size * np.float32([width, height]) / 2
+        centre = (self.boxes[:, :2] + self.boxes[:, 2:]) / 2 + size * np.array([dx, dy], np.float32)
+        half = size * np.array([width, height], np.float32) / 2
         return dataclasses.replace(self, boxes=np.concatenate([centre - half, centre + half], axis=1))
 
     def nms(self, iou: float) -> Detections:
@@ -138,7 +138,7 @@ def box_iou(a: Floats, b: Floats) -> Floats:
     intersection = np.prod(np.maximum(high - low, 0), axis=-1)
     area = np.prod(a[:, 2:] - a[:, :2], axis=-1)[:, None] + np.prod(b[:, 2:] - b[:, :2], axis=-1)[None]
     union = area - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    return np.asarray(np.divide(intersection, union, out=np.zeros_like(union), where=union > 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)

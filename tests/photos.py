@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,11 @@ from PIL import Image, ImageCms
 
 GPS = {1: "N", 2: (47.0, 30.0, 0.0), 3: "E", 4: (8.0, 30.0, 0.0)}
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def opened(path: Path) -> Image.Image:
+    """Return a picture file opened, with no file left open."""
+    return Image.open(io.BytesIO(path.read_bytes()))
 
 
 def encoded(pixels: np.ndarray, form: str, mode: str | None = None, **options: object) -> bytes:

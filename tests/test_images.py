@@ -235,7 +235,9 @@ def test_deep_pages_stay_deep():
         for picture in MOVING:
             writer.write(photos.deep(picture), photometric="rgb")
     again = read_photo(encode_photo(read_photo(buffer.getvalue())))
-    assert [np.array_equal(frame.pixels, photos.deep(picture)) for frame, picture in zip(again.frames, MOVING, strict=True)] == [True] * 3
+    assert [np.array_equal(frame.pixels, photos.deep(picture)) for frame, picture in zip(again.frames, MOVING, strict=True)] == [
+        True
+    ] * 3
 
 
 REFUSED = {

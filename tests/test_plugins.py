@@ -55,7 +55,11 @@ def test_every_hook_is_used_by_the_good_plugin(install):
 
 def test_our_own_plugins_come_by_the_same_door():
     assert status("builtin").distribution == "faceblur-core"
-    assert [component.name for kind, component in status("builtin").components if kind == "command"] == ["run", "methods", "plugins"]
+    assert [component.name for kind, component in status("builtin").components if kind == "command"] == [
+        "run",
+        "methods",
+        "plugins",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +106,9 @@ def test_two_plugins_of_one_name_are_told_apart(install):
 
 def test_what_is_missing_is_said_in_one_line(install, cli, tmp_path):
     install("missing")
-    with pytest.raises(MissingDependency, match="a_package_that_does_not_exist, which cannot be imported. Try: pip install missingplug"):
+    with pytest.raises(
+        MissingDependency, match="a_package_that_does_not_exist, which cannot be imported. Try: pip install missingplug"
+    ):
         installed_plugins().make("detector", "needy")
     with pytest.raises(FaceblurError, match="plugin missing .missingplug. has no missingplug:Vanished"):
         installed_plugins().make("detector", "vanished")
@@ -139,9 +145,10 @@ def test_records_are_checked():
 def test_plugins_and_methods_as_json(install, cli):
     install("good", "broken")
     rows = {row["name"]: row for row in json.loads(cli("plugins", "--json").out)}
-    assert rows["good"]["version"] == "1.0" and {"kind": "detector", "name": "corner", "summary": "the test's corner"} in rows[
-        "good"
-    ]["components"]
+    assert (
+        rows["good"]["version"] == "1.0"
+        and {"kind": "detector", "name": "corner", "summary": "the test's corner"} in rows["good"]["components"]
+    )
     assert rows["broken"]["status"] == "error"
     listed = json.loads(cli("methods", "--json").out)
     assert {"corner", "haar"} <= {row["name"] for row in listed["detectors"]}
@@ -197,7 +204,8 @@ main()
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["methods"], ["plugins"], ["run", "--help"], ["methods", "haar|yunet+median"], ["methods", "mediapipe"]]
+    "arguments",
+    [["--help"], ["methods"], ["plugins"], ["run", "--help"], ["methods", "haar|yunet+median"], ["methods", "mediapipe"]],
 )
 def test_frameworks_are_not_imported_before_they_are_needed(arguments):
     done = subprocess.run([sys.executable, "-c", BLOCK, *arguments], capture_output=True, text=True)

@@ -78,7 +78,8 @@ def reduced(crop: Image, change: Callable[[Image], Image], limit: int = CROP_LIM
 
 def odd(share: float, crop: Image) -> int:
     """Return the odd kernel size, at least 3, that is nearest to ``share`` of the crop's longer side."""
-    return max(3, round(share * max(crop.shape[:2])) // 2 * 2 + 1)
+    nearest: int = round(share * max(crop.shape[:2])) // 2 * 2 + 1
+    return max(3, nearest)
 
 
 def gaussian(crop: Image, sigma: float) -> Image:

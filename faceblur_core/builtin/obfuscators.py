@@ -27,9 +27,7 @@ class Blur:
     def __call__(self, image: Image, mask: Mask) -> Image:
         from faceblur_core.builtin import filters
 
-        return filters.hide(
-            image, mask, lambda crop, _: filters.enlarge(filters.cell_means(crop, self.cells), crop, smooth=True)
-        )
+        return filters.hide(image, mask, lambda crop, _: filters.enlarge(filters.cell_means(crop, self.cells), crop, smooth=True))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import NoReturn
 
 import click
@@ -50,17 +53,43 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; the process ends with 0 all well, 1 something failed, 2 usage, 130 interrupted."""
+    with contextlib.nullcontext() if "--verbose" in sys.argv else _quiet_libraries():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         code = cli.main(prog_name="faceblur", standalone_mode=False)
     except click.ClickException as error:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         help_hint = f" ({path} --help explains)" if path else ""
         print(f"faceblur: {error.format_message()}{help_hint}", file=sys.stderr)
-        code = error.exit_code
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("faceblur: interrupted", file=sys.stderr)
-        code = 130
+        return 130
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep stderr for what faceblur says: libtiff, MediaPipe and others write dozens of lines to it. --verbose shows them."""
+    said, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    before = sys.stderr
+    try:
+        with open(said, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sys.stderr = stream
+            os.dup2(nowhere, 2)
+            try:
+                yield
+            finally:
+                stream.flush()
+                os.dup2(said, 2)
+                sys.stderr = before
+    finally:
+        os.close(nowhere)

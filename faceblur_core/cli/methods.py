@@ -104,8 +104,8 @@ def _method(found: Method, *, as_json: bool) -> None:
 
 def _describe(name: str, parts: list[dict[str, Any]], options: list[Any], summary: str, *, as_json: bool) -> None:
     if as_json:
-        rows = [{**dataclasses.asdict(option), "name": f"{prefix}{option.name}"} for prefix, option in options]
-        print_json({"name": name, "summary": summary, "parts": parts, "options": rows})
+        described = [{**dataclasses.asdict(option), "name": f"{prefix}{option.name}"} for prefix, option in options]
+        print_json({"name": name, "summary": summary, "parts": parts, "options": described})
         return
     click.echo(f"{name}: {summary}\n")
     columns = ("part", "summary", "licence of code", "weights (licence)")

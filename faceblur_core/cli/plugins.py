@@ -9,8 +9,7 @@ import click
 
 from faceblur_core.cli.output import print_json, print_table
 from faceblur_core.errors import UnknownName, UsageMistake
-from faceblur_core.plugins import DISABLE, PluginInfo
-from faceblur_core.plugins import installed_plugins
+from faceblur_core.plugins import DISABLE, PluginInfo, installed_plugins
 
 
 @click.group(invoke_without_command=True)

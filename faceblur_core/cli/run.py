@@ -26,21 +26,35 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="FILE|FOLDER|GLOB...")
-@click.option("-m", "--method", required=True, help="A method: haar, yunet+pixelate, 'haar|yunet', a YAML file. See faceblur methods.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to, or a file name for one photo.")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the method, such as mask.grow=1.5. Repeatable.")
-@click.option("--format", "form", type=click.Choice(WRITABLE, case_sensitive=False), help="Format to write. Default: each file's own.")
+@click.option(
+    "-m", "--method", required=True, help="A method: haar, yunet+pixelate, 'haar|yunet', a YAML file. See faceblur methods."
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to, or a file name for one photo."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the method, such as mask.grow=1.5. Repeatable."
+)
+@click.option(
+    "--format", "form", type=click.Choice(WRITABLE, case_sensitive=False), help="Format to write. Default: each file's own."
+)
 @click.option("--quality", type=click.IntRange(1, 100), help="For JPEG, WebP, AVIF. Default: a JPEG's own, else 95 / 90 / 90.")
 @click.option("--keep-metadata", is_flag=True, help="Keep EXIF. GPS, thumbnails and maker notes are dropped all the same.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs (and the manifest) that exist.")
 @click.option("--resume", is_flag=True, help="Skip what the manifest says is done with the same settings.")
 @click.option("--again", is_flag=True, help="Also take files that faceblur wrote; otherwise they are skipped.")
-@click.option("--manifest", type=click.Path(path_type=Path, dir_okay=False), help="Write one JSON line per file: boxes, checksums, times.")
-@click.option("--detections", type=click.Path(path_type=Path, dir_okay=False), help="Hide the boxes of this JSONL file; run no detector.")
+@click.option(
+    "--manifest", type=click.Path(path_type=Path, dir_okay=False), help="Write one JSON line per file: boxes, checksums, times."
+)
+@click.option(
+    "--detections", type=click.Path(path_type=Path, dir_okay=False), help="Hide the boxes of this JSONL file; run no detector."
+)
 @click.option("--preview", is_flag=True, help="Write the photos with masks and scores drawn, NOT anonymized.")
 @click.option("--dry-run", is_flag=True, help="Print what would be read and written; do nothing.")
 @click.option("--fail-on-no-face", is_flag=True, help="A photo without a face is an error and is not written.")
-@click.option("--max-megapixels", type=click.FloatRange(min=0, min_open=True), default=200, show_default=True, help="Refuse larger files.")
+@click.option(
+    "--max-megapixels", type=click.FloatRange(min=0, min_open=True), default=200, show_default=True, help="Refuse larger files."
+)
 @click.option("--workers", type=click.IntRange(1, 64), help="Photos in work at a time. Default: one per core, at most 8.")
 @click.option("--verbose", is_flag=True, help="Show the traceback of an internal error.")
 def run(
@@ -196,5 +210,3 @@ def _progress(total: int) -> Iterator[Progress | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         progress.add_task("anonymizing", total=total)
         yield progress
-
-

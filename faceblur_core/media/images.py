@@ -231,7 +231,7 @@ def _frame(page: PillowImage.Image, *, upright_already: bool) -> Frame:
     duration = page.info.get("duration")
     mode = page.mode
     if mode == "P" or (mode in ("RGB", "L", "1") and "transparency" in page.info):
-        mode = "RGBA" if "transparency" in page.info or page.palette and page.palette.mode == "RGBA" else "RGB"
+        mode = "RGBA" if "transparency" in page.info or (page.palette and page.palette.mode == "RGBA") else "RGB"
     elif mode in ("1", "PA"):
         mode = {"1": "L", "PA": "RGBA"}[mode]
     elif mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
@@ -251,8 +251,9 @@ def _deep_frames(image: PillowImage.Image, data: bytes, orientation: int) -> tup
     ok, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if not ok or any(page.dtype != np.uint16 for page in pages):
         raise UnreadableImage("16-bit pictures of this kind cannot be read; convert it to 16-bit RGB")
+    deep = [np.asarray(page, np.uint16) for page in pages]
     turned = 1 if image.format == "TIFF" else orientation  # OpenCV turns TIFF itself
-    return tuple(_deep_frame(page, turned) for page in pages)
+    return tuple(_deep_frame(page, turned) for page in deep)
 
 
 def _deep_frame(page: NDArray[np.uint16], orientation: int) -> Frame:
@@ -311,7 +312,7 @@ def _encoder(image: PillowImage.Image, form: str, data: bytes) -> dict[str, Any]
     if form == "JPEG":
         from PIL.JpegImagePlugin import get_sampling
 
-        sampling = get_sampling(image)  # type: ignore[arg-type]
+        sampling = get_sampling(image)
         tables = getattr(image, "quantization", None)
         kept: dict[str, Any] = {"qtables": tables} if tables else {}
         return kept | ({"subsampling": sampling} if sampling >= 0 else {})
@@ -377,7 +378,9 @@ def _pictures(photo: Photo, form: str) -> Iterator[PillowImage.Image]:
     for frame in photo.frames:
         if frame.mode not in can.modes:
             frame = _as_mode(frame, "RGBA" if frame.mode == "LA" else "RGB")
-        yield PillowImage.fromarray(np.ascontiguousarray(frame.pixels.squeeze(2) if frame.mode == "L" else frame.pixels), frame.mode)
+        yield PillowImage.fromarray(
+            np.ascontiguousarray(frame.pixels.squeeze(2) if frame.mode == "L" else frame.pixels), frame.mode
+        )
 
 
 def _save_options(photo: Photo, form: str, quality: int | None, exif: PillowImage.Exif) -> dict[str, Any]:
@@ -403,7 +406,7 @@ def _animation(photo: Photo, form: str, pictures: list[PillowImage.Image]) -> di
     options: dict[str, Any] = {"save_all": True, "append_images": pictures[1:]}
     durations = [frame.duration for frame in photo.frames]
     if all(value is not None for value in durations):
-        options["duration"] = [int(round(value or 0)) for value in durations]
+        options["duration"] = [round(value or 0) for value in durations]
     if photo.loop is not None:
         options["loop"] = photo.loop
     if form == "GIF" and photo.frames[0].mode == "RGBA":

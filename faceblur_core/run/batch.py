@@ -26,7 +26,6 @@ from faceblur_core.run.preview import draw_preview
 from faceblur_core.types import Anonymized, Anonymizer, Detections, Image
 from faceblur_core.weights import sha256_of
 
-
 Skipped = Literal["done", "ours"]  #: an earlier run did it with the same settings; faceblur wrote the input
 
 

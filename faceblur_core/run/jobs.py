@@ -13,9 +13,8 @@ from faceblur_core.errors import UsageMistake
 from faceblur_core.media.images import FORMAT_OF, FORMATS
 
 # Photos that Pillow alone cannot read: in a folder they are errors, where other files are passed over.
-UNREADABLE_PHOTOS = frozenset(
-    ".heic .heif .jxl .jp2 .j2k .psd .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .pef .srw .svg".split()
-)
+RAW_PHOTOS = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
+UNREADABLE_PHOTOS = frozenset((".heic", ".heif", ".jxl", ".jp2", ".j2k", ".psd", ".svg", *RAW_PHOTOS))
 
 
 @dataclass(frozen=True, slots=True)

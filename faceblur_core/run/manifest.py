@@ -178,8 +178,10 @@ class GivenDetections:
 
 def _check_detection(item: Any, where: str) -> None:
     box = item.get("box") if isinstance(item, dict) else None
-    numbers = [*box, item.get("score", 1.0)] if isinstance(box, list) and len(box) == 4 else []
-    if not numbers or not all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e7 for n in numbers):
+    if not isinstance(box, list) or len(box) != 4:
+        box = []
+    numbers = [*box, item.get("score", 1.0)] if box else []
+    if not box or not all(isinstance(n, (int, float)) and not isinstance(n, bool) and abs(n) < 1e7 for n in numbers):
         raise UsageMistake(f"{where}: a detection needs 'box': [x1, y1, x2, y2] in pixels, and a score is a number")
     if box[2] <= box[0] or box[3] <= box[1]:
         raise UsageMistake(f"{where}: box {box} is empty; it is x1, y1, x2, y2 with x1 < x2 and y1 < y2")
@@ -192,4 +194,4 @@ def detections_of(items: Sequence[Mapping[str, Any]], frame: int) -> Detections:
     mine = [item for item in items if item.get("frame", 0) == frame]
     if not mine:
         return Detections.none()
-    return Detections(np.float32([item["box"] for item in mine]), np.float32([item.get("score", 1.0) for item in mine]))
+    return Detections(np.array([item["box"] for item in mine]), np.array([item.get("score", 1.0) for item in mine]))

@@ -20,7 +20,7 @@ def draw_preview(frame: Frame, result: Anonymized) -> Frame:
     height, width = canvas.shape[:2]
     line = max(1, round(min(height, width) / 250))
     marked = (result.mask >= 0.5).astype(np.uint8)
-    tint = (0.7 * canvas + 0.3 * np.float32(COLOR)).astype(np.uint8)
+    tint = (0.7 * canvas + 0.3 * np.array(COLOR, np.float32)).astype(np.uint8)
     np.copyto(canvas, tint, where=marked[..., None] > 0)
     outlines, _ = cv2.findContours(marked, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(canvas, outlines, -1, COLOR, line)

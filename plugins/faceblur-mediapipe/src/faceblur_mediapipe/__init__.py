@@ -22,8 +22,7 @@ FULL = Weights(
     sha256=("2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1",),
     licence="Apache-2.0",
     size=676_746,
-    url="https://storage.googleapis.com/mediapipe-assets/face_detection_full_range_sparse.tflite"
-    "?generation=1674261618323821",
+    url="https://storage.googleapis.com/mediapipe-assets/face_detection_full_range_sparse.tflite?generation=1674261618323821",
 )
 
 

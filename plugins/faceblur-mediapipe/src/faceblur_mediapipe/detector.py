@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,7 +17,6 @@ from faceblur_mediapipe import FULL, SHORT
 # BlazeFace draws its square from the brows down. These corrections (centre x and y, width, height, in box sizes)
 # are the medians against the truth boxes of WIDER FACE's training photos: benchmarks/box_convention.py.
 REFRAME = {"short": (0.0, -0.10, 0.84, 1.12), "full": (0.0, -0.04, 0.91, 1.21)}
-_stderr_lock = threading.Lock()
 
 
 @dataclass
@@ -40,11 +34,11 @@ class MediaPipeDetector:
     def __post_init__(self) -> None:
         self.model_files = [locate(FULL if self.range == "full" else SHORT)]
         try:
-            with _quiet():
-                self._detector = self._load()
-                self(np.zeros((8, 8, 3), np.uint8))  # its first call prints too
+            self._detector = self._load()
         except OSError as error:
-            raise MissingDependency(f"mediapipe cannot load a system library ({error}); try: apt install libegl1 libgles2") from error
+            raise MissingDependency(
+                f"mediapipe cannot load a system library ({error}); try: apt install libegl1 libgles2"
+            ) from error
 
     def _load(self) -> Any:
         from mediapipe.tasks.python import BaseOptions, vision
@@ -59,8 +53,7 @@ class MediaPipeDetector:
 
     def close(self) -> None:
         """Free the network. MediaPipe can hang when the interpreter ends before this."""
-        with _quiet():
-            self._detector.close()
+        self._detector.close()
 
     def __call__(self, image: Image) -> Detections:
         import mediapipe as mp
@@ -72,19 +65,3 @@ class MediaPipeDetector:
         boxes = [(b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height) for b in (f.bounding_box for f in faces)]
         scores = [face.categories[0].score for face in faces]
         return Detections(np.float32(boxes), np.float32(scores)).reframed(*REFRAME[self.range])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Send what MediaPipe's C++ code prints to stderr while it loads (dozens of lines) nowhere."""
-    with _stderr_lock:
-        sys.stderr.flush()
-        kept = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nowhere)
