@@ -1,43 +1,16 @@
-"""Fixtures that all tests share: photos, installed test plugins, the command line."""
+"""Fixtures for the tests of the core: test plugins, the command line."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import settings
 
-settings.register_profile("faceblur", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("faceblur")
-
-ROOT = Path(__file__).parents[1]
-SHARED = Path(os.environ.get("FACEBLUR_SHARED", ROOT.parent / "shared")).absolute()
-if (SHARED / "models").is_dir():
-    os.environ.setdefault("FACEBLUR_MODELS", str(SHARED / "models"))
-os.environ["FACEBLUR_OFFLINE"] = "1"
-DISTS = ROOT / "tests" / "dists"
-
-
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of real photos and third-party models."""
-    if not SHARED.is_dir():
-        pytest.skip(f"needs the shared data in {SHARED}; FACEBLUR_SHARED names another place")
-    return SHARED
-
-
-@pytest.fixture(scope="session")
-def astronaut() -> np.ndarray:
-    """A portrait with one face at about x 178..269, y 65..176, from NASA by way of scikit-image."""
-    from skimage import data
-
-    return data.astronaut()
+DISTS = Path(__file__).parent / "dists"
 
 
 @pytest.fixture

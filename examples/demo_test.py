@@ -1,0 +1,61 @@
+"""The demo as a newcomer runs it, and the template plugin installed from its own folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+HERE = Path(__file__).parent
+TEMPLATE = HERE / "faceblur-plugin-template"
+
+
+def test_the_demo_hides_the_faces_and_leaves_the_cat(tmp_path):
+    command = [sys.executable, HERE / "demo.py", tmp_path, "haar", "haar+solid", "no-such-method"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "haar: 5 photos: 2 with faces (3 in all), 3 without" in done.stdout
+    assert "no-such-method: faceblur: no method named 'no-such-method'" in done.stdout
+    with Image.open(tmp_path / "comparison.png") as sheet:
+        assert sheet.width == 3 * 240
+    with Image.open(tmp_path / "haar+solid" / "portrait.jpg") as hidden:
+        assert np.asarray(hidden)[90:150, 200:250].max() < 30
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """An environment in which the template is installed from its own folder, beside everything else."""
+    target = tmp_path_factory.mktemp("site")
+    install = [os.environ.get("UV", "uv"), "pip", "install", "--quiet", "--no-deps", "--target", target, TEMPLATE]
+    subprocess.run(list(map(str, install)), check=True)
+    return {**os.environ, "PYTHONPATH": str(target)}
+
+
+def faceblur(environment, *arguments):
+    command = [sys.executable, "-m", "faceblur_core", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_the_template_is_listed_run_and_checked(template, tmp_path):
+    rows = {row["name"]: row for row in json.loads(faceblur(template, "plugins", "--json").stdout)}
+    assert rows["template"]["distribution"] == "faceblur-plugin-template" and rows["template"]["status"] == "ok"
+    assert "cat" in faceblur(template, "methods").stdout
+    from skimage import data
+
+    Image.fromarray(data.chelsea()).save(tmp_path / "cat.png")
+    done = faceblur(template, "run", "-m", "cat+stripes", tmp_path / "cat.png", "-o", tmp_path / "out.png")
+    assert "1 photo: 1 with faces" in done.stdout, done.stderr
+    with Image.open(tmp_path / "out.png") as hidden:
+        assert (np.asarray(hidden)[230, 290:310] != data.chelsea()[230, 290:310]).any()
+    checked = faceblur(template, "plugins", "check", "template")
+    assert checked.returncode == 0 and "0 failed" in checked.stdout
+
+
+def test_the_templates_own_tests_pass(template):
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", TEMPLATE, TEMPLATE / "tests"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=template, cwd=TEMPLATE)
+    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout

@@ -1,0 +1,95 @@
+"""Ultralytics models: the face model on real photos, person models by their head part, class filters, ONNX."""
+
+import numpy as np
+import pytest
+from skimage import data
+
+from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.plugins import installed_plugins
+from faceblur_core.testing import DetectorContract
+from faceblur_core.types import box_iou
+from faceblur_yolo.detector import choose_classes, head_part
+
+FACE = np.float32([[178, 65, 269, 176]])  # of the astronaut
+
+
+class TestYolo(DetectorContract):
+    name = "yolo"
+    photo = data.astronaut()
+
+
+def make(**options):
+    return installed_plugins().make("detector", "yolo", options)
+
+
+def test_the_astronauts_face_is_found_where_it_is():
+    found = make()(data.astronaut())
+    assert box_iou(FACE, found.boxes[:1])[0, 0] > 0.7
+    assert len(make()(data.coffee())) == 0
+
+
+def test_the_confidence_is_used():
+    assert len(make(conf=0.99)(data.astronaut())) == 0
+
+
+COCO = {0: "person", 1: "bicycle", 2: "car"}
+
+
+def test_faces_come_before_persons():
+    assert choose_classes({0: "face"}, None) == ([0], [])
+    assert choose_classes({0: "person", 1: "Human face"}, None) == ([1], [])
+    assert choose_classes(COCO, None) == ([0], [0])
+    assert choose_classes(COCO, ["car", "person"]) == ([0, 2], [0])
+    with pytest.raises(UsageMistake, match="no class face or person"):
+        choose_classes({0: "cat"}, None)
+    with pytest.raises(UsageMistake, match="no class 'lorry'; it has: person, bicycle, car"):
+        choose_classes(COCO, ["lorry"])
+
+
+def test_the_head_part_of_a_person():
+    boxes = np.float32([[100, 50, 200, 350], [100, 50, 300, 150]])  # standing; arms stretched out
+    assert head_part(boxes, 0.6).tolist() == [[100, 50, 200, 110], [100, 50, 300, 110]]
+
+
+@pytest.fixture(scope="module")
+def person_model(tmp_path_factory):
+    """An untrained network with COCO's classes, small, saved as a checkpoint."""
+    from ultralytics import YOLO
+
+    path = tmp_path_factory.mktemp("yolo") / "persons.pt"
+    model = YOLO("yolov8n.yaml", task="detect")
+    model.model.names = {index: "person" if index == 0 else f"thing {index}" for index in range(80)}
+    model.save(path)
+    return path
+
+
+def test_a_person_model_loads_and_reports_persons_only(person_model):
+    detector = make(weights=str(person_model), conf=0.0, max_det=5, imgsz=64)
+    found = detector(data.astronaut())
+    assert detector.model_files == [person_model]
+    whole = make(weights=str(person_model), conf=0.0, max_det=5, imgsz=64, head=100)(data.astronaut())
+    heights = found.boxes[:, 3] - found.boxes[:, 1]
+    assert (heights <= 0.61 * np.maximum(heights, whole.boxes[:, 3] - whole.boxes[:, 1]) / 0.6).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside torch's exporter
+def test_an_onnx_file_gives_the_boxes_of_its_checkpoint(tmp_path, shared):
+    import shutil
+
+    from ultralytics import YOLO
+
+    copy = tmp_path / "face.pt"
+    shutil.copy(shared / "models" / "yolov8p-face-v2.pt", copy)
+    onnx = YOLO(str(copy)).export(format="onnx", imgsz=640, simplify=False, verbose=False)
+    ours, theirs = make()(data.astronaut()), make(weights=str(onnx))(data.astronaut())
+    np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1)
+    assert theirs.scores[0] == pytest.approx(ours.scores[0], abs=0.01)
+
+
+def test_files_that_are_no_models_are_one_line(tmp_path):
+    with pytest.raises(FaceblurError, match="no model file nothing.pt"):
+        make(weights="nothing.pt")
+    (tmp_path / "noise.pt").write_bytes(b"noise")
+    with pytest.raises(FaceblurError, match="is no model that Ultralytics can load") as caught:
+        make(weights=str(tmp_path / "noise.pt"))
+    assert "\n" not in caught.value.message
