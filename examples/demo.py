@@ -42,15 +42,22 @@ def anonymize(method: str, photos: Path, output: Path) -> bool:
 
 def comparison(photos: list[Path], columns: dict[str, Path]) -> Image.Image:
     """Return one picture: a row for each photo, a column for each folder."""
-    sheet = Image.new("RGB", (CELL * len(columns), LINE + CELL * len(photos)), "white")
+    rows = [[thumbnail(folder / photo.name) for folder in columns.values()] for photo in photos]
+    heights = [row[0].height + 4 for row in rows]
+    sheet = Image.new("RGB", (CELL * len(columns), LINE + sum(heights)), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
-    for column, (title, folder) in enumerate(columns.items()):
+    for column, title in enumerate(columns):
         draw.text((CELL * column + 6, 4), title, fill="black", font=font)
-        for row, photo in enumerate(photos):
-            with Image.open(folder / photo.name) as picture:
-                picture.thumbnail((CELL - 4, CELL - 4))
-                sheet.paste(picture, (CELL * column + 2, LINE + CELL * row + (CELL - picture.height) // 2))
+        for index, row in enumerate(rows):
+            sheet.paste(row[column], (CELL * column + 2, LINE + sum(heights[:index])))
     return sheet
+
+
+def thumbnail(path: Path) -> Image.Image:
+    """Return a picture reduced to the cell's width."""
+    with Image.open(path) as picture:
+        picture.thumbnail((CELL - 4, CELL - 4))
+        return picture.copy()
 
 
 def main(output: Path, methods: list[str]) -> int:

@@ -18,7 +18,7 @@ def test_the_demo_hides_the_faces_and_leaves_the_cat(tmp_path):
     command = [sys.executable, HERE / "demo.py", tmp_path, "haar", "haar+solid", "no-such-method"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "haar: 5 photos: 2 with faces (3 in all), 3 without" in done.stdout
+    assert "haar: 5 photos: 3 with faces (4 in all), 2 without" in done.stdout
     assert "no-such-method: faceblur: no method named 'no-such-method'" in done.stdout
     with Image.open(tmp_path / "comparison.png") as sheet:
         assert sheet.width == 3 * 240

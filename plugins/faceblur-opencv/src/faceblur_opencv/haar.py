@@ -43,7 +43,7 @@ class HaarDetector:
     def __call__(self, image: Image) -> Detections:
         import cv2
 
-        grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         found = [self._search(self._cascades[0], grey)]
         if self.profile:
             found.append(self._search(self._cascades[1], grey))
