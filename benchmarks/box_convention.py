@@ -9,13 +9,13 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from truth import wider
 
 from faceblur_core.media.images import read_photo
 from faceblur_core.methods import find_method, parse_settings
 from faceblur_core.pipeline import close
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.types import box_iou
+from truth import wider
 
 MATCH, SMALLEST, PHOTOS, SEED = 0.3, 0.08, 800, 0
 

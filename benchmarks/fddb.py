@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from truth import fddb
 
 from faceblur_core.builtin.metrics import Coverage
 from faceblur_core.media.images import read_photo
@@ -21,6 +20,7 @@ from faceblur_core.pipeline import close, model_files
 from faceblur_core.plugins import distribution_versions, installed_plugins
 from faceblur_core.types import Detector, Image, Sample, box_iou
 from faceblur_core.weights import sha256_of
+from truth import fddb
 
 RESAMPLES, SEED, MATCH = 1000, 0, 0.4
 METHODS = [

@@ -37,6 +37,7 @@ from statistics import fmean, median
 
 import numpy as np
 from PIL import Image
+
 from truth import SHARED, wider
 
 PHOTOS, LARGE, SEED = {"wider": 300, "12mp": 30}, 12e6, 0

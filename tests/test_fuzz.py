@@ -5,10 +5,11 @@ import json
 import zlib
 
 import numpy as np
-import photos
 import pytest
-from conftest import spawn
 from PIL import Image
+
+import photos
+from conftest import spawn
 
 SEED, COUNT = 20261120, 1000
 

@@ -3,10 +3,10 @@
 import io
 
 import numpy as np
-import photos
 import pytest
 from PIL import Image
 
+import photos
 from faceblur_core.errors import UnreadableImage
 from faceblur_core.media.images import FORMATS, SOFTWARE, encode_photo, read_photo
 

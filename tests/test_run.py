@@ -11,11 +11,11 @@ import time
 
 import cv2
 import numpy as np
-import photos
 import pytest
-from conftest import spawn
 from PIL import Image
 
+import photos
+from conftest import spawn
 from faceblur_core.media.images import read_photo
 
 FACE = np.s_[85:155, 190:255]  # inside the astronaut's face
