@@ -72,7 +72,7 @@ def test_a_person_model_loads_and_reports_persons_only(person_model):
     assert (heights <= 0.61 * np.maximum(heights, whole.boxes[:, 3] - whole.boxes[:, 1]) / 0.6).all()
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside torch's exporter
+@pytest.mark.filterwarnings("ignore")  # torch's exporter and tracer
 def test_an_onnx_file_gives_the_boxes_of_its_checkpoint(tmp_path, shared):
     import shutil
 
