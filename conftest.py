@@ -12,7 +12,7 @@ from hypothesis import settings
 SHARED = Path(os.environ.get("FACEBLUR_SHARED", Path(__file__).parents[1] / "shared")).absolute()
 if (SHARED / "models").is_dir():
     os.environ.setdefault("FACEBLUR_MODELS", str(SHARED / "models"))
-os.environ["FACEBLUR_OFFLINE"] = "1"
+    os.environ["FACEBLUR_OFFLINE"] = "1"
 
 settings.register_profile("faceblur", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("faceblur")

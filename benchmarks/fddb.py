@@ -26,7 +26,7 @@ RESAMPLES, SEED, MATCH = 1000, 0, 0.4
 METHODS = [
     *("haar", "mediapipe", "mediapipe,detector.range=short", "yunet", "yolo", "haar|yunet|mediapipe"),
     *("yunet+pixelate", "yunet+solid", "yunet+inpaint", "yunet+gaussian", "yunet+median", "yunet+bilateral", "yunet+box"),
-    *("haar+median", "mediapipe+gaussian"),
+    *("haar+median", "mediapipe+gaussian", "yunet,mask.grow=1.3", "yunet,mask.grow=1.5", "careful", "two-of-three", "crowd"),
 ]
 
 
@@ -59,17 +59,17 @@ def interval(per_image: Sequence[np.ndarray], statistic: Callable[[np.ndarray], 
 def row(text: str, samples: Sequence[Sample], judges: dict[str, Detector], before: dict[str, list[np.ndarray]]) -> dict[str, str]:
     """Measure one method; a method that fails keeps its row, with the error."""
     name, *settings = text.split(",")
+    coverage, detected = [], []
     try:
         method = find_method(name, parse_settings(settings), installed_plugins())
         anonymize = method.make()
+        judge = "yolo" if "yunet" in method.detectors else "yunet"
+        for sample in samples:
+            result = anonymize(sample.image)
+            coverage.append(Coverage()(sample, result))
+            detected.append(still_detected(judges[judge], sample, result.image))
     except Exception as error:
-        return {"method": text, "error": str(error)}
-    judge = "yolo" if "yunet" in method.detectors else "yunet"
-    coverage, detected = [], []
-    for sample in samples:
-        result = anonymize(sample.image)
-        coverage.append(Coverage()(sample, result))
-        detected.append(still_detected(judges[judge], sample, result.image))
+        return {"method": text, "error": f"{type(error).__name__}: {error}"}
     versions = distribution_versions(["faceblur-core", *(entry.distribution for _, entry in method.parts())])
     weights = {path.name: sha256_of(path)[:12] for path in model_files(anonymize)}
     close(anonymize)

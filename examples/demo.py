@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-METHODS = ("haar", "haar+pixelate", "haar+solid", "haar+inpaint", "yunet", "mediapipe")
+METHODS = ("haar", "haar+pixelate", "haar+solid", "haar+inpaint", "yunet")
 CELL, LINE = 240, 26  # pixels: side of a picture in the comparison, height of its caption
 
 

@@ -26,11 +26,11 @@ class UsageMistake(FaceblurError):
 class UnknownName(UsageMistake):
     """A name that no plugin registered."""
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, what: str, name: str, known: Iterable[str], more: str = "") -> None:
         names = sorted(known)
         close = difflib.get_close_matches(name, names, n=3)
         hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(names) or 'none'}."
-        super().__init__(f"no {what} named {name!r}. {hint}")
+        super().__init__(f"no {what} named {name!r}. {hint}{more}")
 
 
 class MissingDependency(FaceblurError):

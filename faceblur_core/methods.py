@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faceblur_core.errors import UnknownName, UsageMistake
-from faceblur_core.plugins import Option, Plugins, Registered, describe_options, validated
+from faceblur_core.plugins import Option, Plugins, Registered, converted, describe_options
 
 if TYPE_CHECKING:
+    from faceblur_core.pipeline import MaskShape
     from faceblur_core.types import Anonymizer, Detector
 
 DEFAULT_OBFUSCATOR = "blur"
@@ -57,6 +58,50 @@ class Method:
             yield f"detector.{name}." if len(self.detectors) > 1 else "detector.", self.plugins.get("detector", name)
         yield "obfuscator.", self.plugins.get("obfuscator", self.obfuscator)
 
+    def _sections(self) -> Iterator[tuple[str, Any]]:
+        """Yield the prefix and the dataclass of everything that has options; imports the components' modules."""
+        for prefix, entry in self.parts():
+            yield prefix, self.plugins.factory(entry.kind, entry.component.name)
+        if self.anonymizer:
+            return
+        from faceblur_core.pipeline import MaskShape, Tiling
+
+        if len(self.detectors) > 1:
+            yield "detector.", _Votes
+        yield "mask.", MaskShape
+        yield "tile.", Tiling
+
+    def describe(self) -> Iterator[tuple[str, Option]]:
+        """Yield (prefix, option) for everything that ``--set`` can change."""
+        for prefix, cls in self._sections():
+            yield from ((prefix, item) for item in describe_options(cls))
+
+    def _values(self) -> dict[str, dict[str, Any]]:
+        """Return the given options, converted to their types, by prefix.
+
+        :raises UsageMistake: if an option is unknown or does not fit
+        """
+        known = {f"{prefix}{item.name}": prefix for prefix, item in self.describe()}
+        given: dict[str, dict[str, Any]] = {prefix: {} for prefix, _ in self._sections()}
+        for key, value in self.options.items():
+            if key not in known:
+                raise UnknownName(f"option of method {self.text!r}", key, known)
+            given[known[key]][key.removeprefix(known[key])] = value
+        return {
+            prefix: converted(cls, given[prefix], prefix.rstrip(".") or f"method {self.text!r}")
+            for prefix, cls in self._sections()
+        }
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every option with the value in force, defaults included, keys sorted.
+
+        :raises UsageMistake: if an option is unknown or does not fit
+        """
+        values = {f"{prefix}{item.name}": item.default for prefix, item in self.describe()}
+        for prefix, given in self._values().items():
+            values.update({f"{prefix}{name}": value for name, value in given.items()})
+        return dict(sorted(values.items()))
+
     def make(self, detector: Detector | None = None) -> Anonymizer:
         """Return a new anonymizer, models loaded. One is for one thread.
 
@@ -64,73 +109,34 @@ class Method:
         :raises UsageMistake: if an option is unknown or does not fit, or boxes are given to an anonymizer
         :raises FaceblurError: if a component cannot start
         """
+        values = self._values()
         if self.anonymizer:
-            if detector:
+            if detector is not None:
                 raise UsageMistake(f"method {self.text!r} finds no boxes, so it cannot use given ones")
-            made: Anonymizer = self.plugins.make("anonymizer", self.anonymizer, self.options)
+            made: Anonymizer = self.plugins.make("anonymizer", self.anonymizer, values[""])
             return made
         from faceblur_core.pipeline import DetectAndObfuscate, MaskShape
 
-        groups = self._groups()
-        mask = validated(MaskShape, groups["mask"], "mask")
-        return DetectAndObfuscate(
-            detector or self._make_detector(groups, mask),
-            self.plugins.make("obfuscator", self.obfuscator, groups["obfuscator"]),
-            mask,
-        )
+        mask = MaskShape(**values["mask."])
+        if detector is None:
+            detector = self._make_detector(values, mask)
+        return DetectAndObfuscate(detector, self.plugins.make("obfuscator", self.obfuscator, values["obfuscator."]), mask)
 
-    def _make_detector(self, groups: Mapping[str, dict[str, Any]], mask: Any) -> Detector:
+    def _make_detector(self, values: Mapping[str, Mapping[str, Any]], mask: MaskShape) -> Detector:
         from faceblur_core.pipeline import TiledDetector, Tiling, UnionDetector
 
-        options = dict(groups["detector"])
-        tiling = validated(Tiling, groups["tile"], "tile")
+        tiling = Tiling(**values["tile."])
+
+        def one(name: str, prefix: str) -> Detector:
+            made: Detector = self.plugins.make("detector", name, values[prefix])
+            return TiledDetector(made, tiling, mask) if tiling.size else made
+
         if len(self.detectors) == 1:
-            only: Detector = self.plugins.make("detector", self.detectors[0], options)
-            return TiledDetector(only, tiling) if tiling.size else only
-        votes = validated(_Votes, {"votes": options.pop("votes", 1)}, "detector").votes
-        own: dict[str, dict[str, Any]] = {name: {} for name in self.detectors}
-        for key, value in options.items():
-            name, _, rest = key.partition(".")
-            if name not in own or not rest:
-                raise UnknownName("option of a union of detectors", f"detector.{key}", self._known_options())
-            own[name][rest] = value
-        made = {name: self.plugins.make("detector", name, given) for name, given in own.items()}
-        if tiling.size:
-            made = {name: TiledDetector(each, tiling) for name, each in made.items()}
-        return UnionDetector(made, votes, mask=mask)
-
-    def _groups(self) -> dict[str, dict[str, Any]]:
-        groups: dict[str, dict[str, Any]] = {"detector": {}, "obfuscator": {}, "mask": {}, "tile": {}}
-        for key, value in self.options.items():
-            head, _, rest = key.partition(".")
-            if key == "tile":  # short for tile.size
-                rest = "size"
-            if head not in groups or not rest:
-                raise UnknownName(f"option of method {self.text!r}", key, self._known_options())
-            groups[head][rest] = value
-        return groups
-
-    def _known_options(self) -> list[str]:
-        return [f"{prefix}{option.name}" for prefix, option in self.describe()]
-
-    def describe(self) -> Iterator[tuple[str, Option]]:
-        """Yield (prefix, option) for everything that ``--set`` can change; imports the components' modules."""
-        for prefix, entry in self.parts():
-            for item in self.plugins.options(entry.kind, entry.component.name):
-                yield prefix, item
-        if self.anonymizer:
-            return
-        from faceblur_core.pipeline import MaskShape, Tiling
-
-        if len(self.detectors) > 1:
-            yield from (("detector.", item) for item in describe_options(_Votes))
-        yield from (("mask.", item) for item in describe_options(MaskShape))
-        yield from (("tile.", item) for item in describe_options(Tiling))
-
-    def resolved(self) -> dict[str, Any]:
-        """Return every option with the value in force, defaults included, keys sorted."""
-        values = {f"{prefix}{item.name}": item.default for prefix, item in self.describe()}
-        return dict(sorted({**values, **self.options}.items()))
+            return one(self.detectors[0], "detector.")
+        votes = values["detector."].get("votes", 1)
+        if not 1 <= votes <= len(self.detectors):  # before any model is loaded
+            raise UsageMistake(f"detector.votes={votes} must be from 1 to {len(self.detectors)}, the detectors named")
+        return UnionDetector({name: one(name, f"detector.{name}.") for name in self.detectors}, votes, mask=mask)
 
 
 @dataclass(frozen=True)
@@ -139,14 +145,21 @@ class _Votes:
 
 
 def find_method(text: str, settings: Mapping[str, Any], plugins: Plugins) -> Method:
-    """Return the method that ``text`` names: a YAML file, the name of one in configs/methods, or components.
+    """Return the method that ``text`` names: a YAML file, components, or the name of a file in configs/methods.
 
     :raises UsageMistake: if a name is unknown or the file is not a method
     """
-    path = Path(text) if text.endswith(YAML_SUFFIXES) else named_methods().get(text)
-    if path:
-        return _from_yaml(text, path, settings, plugins)
-    return Method(text, _spec(text, plugins), dict(settings), plugins)
+    if text.endswith(YAML_SUFFIXES):
+        return _from_yaml(text, Path(text), settings, plugins)
+    components = {*plugins.names("anonymizer"), *plugins.names("detector")}
+    if text not in components and text in named_methods():
+        return _from_yaml(text, named_methods()[text], settings, plugins)
+    return Method(text, _spec(text, plugins), _expanded(settings), plugins)
+
+
+def _expanded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with ``tile`` written out as ``tile.size``."""
+    return {"tile.size" if key == "tile" else key: value for key, value in settings.items()}
 
 
 def _spec(text: str, plugins: Plugins) -> str:
@@ -158,7 +171,9 @@ def _spec(text: str, plugins: Plugins) -> str:
     for name in names:
         if name not in plugins.names("detector"):
             known = [*plugins.names("detector"), *plugins.names("anonymizer"), *named_methods()]
-            raise UnknownName("method", name, known)
+            broken = [info.name for info in plugins.infos if info.status == "error"]
+            hint = f" A plugin could not be loaded ({', '.join(broken)}): see faceblur plugins." if broken else ""
+            raise UnknownName("method", name, known, hint)
         plugins.get("detector", name)
     if len(set(names)) < len(names):
         raise UsageMistake(f"method {text!r} names a detector twice")
@@ -174,25 +189,29 @@ def _from_yaml(text: str, path: Path, settings: Mapping[str, Any], plugins: Plug
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageMistake(f"method file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UsageMistake(f"method file {path} is no YAML: {reason}") from None
     if not isinstance(content, dict) or not isinstance(content.get("method"), str):
         raise UsageMistake(f"method file {path} needs a line such as 'method: haar+blur'")
-    if unknown := sorted(set(content) - {"method", "summary", "options"}):
+    if unknown := sorted(map(str, set(content) - {"method", "summary", "options"})):
         raise UsageMistake(f"method file {path}: unknown key {unknown[0]!r}; it takes method, summary and options")
     options = content.get("options") or {}
     if not isinstance(options, dict):
         raise UsageMistake(f"method file {path}: options must be a mapping")
-    merged = {**flatten(options), **settings}
+    try:
+        merged = {**_expanded(flatten(options)), **_expanded(settings)}
+    except RecursionError:
+        raise UsageMistake(f"method file {path}: options contain themselves") from None
     return Method(text, _spec(content["method"], plugins), merged, plugins, str(content.get("summary", "")))
 
 
 def named_methods() -> dict[str, Path]:
-    """Return the method files by name: those that ship with faceblur, then those in ``./configs/methods``."""
+    """Return the method files that ship with faceblur, by name."""
     here = Path(__file__).parent
-    folders = [here / "configs" / "methods", here.parent / "configs" / "methods", Path("configs/methods")]
-    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
+    in_source_tree = (here.parent / "pyproject.toml").is_file()
+    folder = (here.parent if in_source_tree else here) / "configs" / "methods"
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -67,13 +68,14 @@ class MaskShape:
         near_x, near_y = EDGE * (x2 - x1), EDGE * (y2 - y1)
         dx = _towards_edges(dx, cut_low=x1 <= near_x, cut_high=x2 >= width - near_x)
         dy = _towards_edges(dy, cut_low=y1 <= near_y, cut_high=y2 >= height - near_y)
-        if self.shape == "ellipse":
-            distance = np.sqrt(dx[None, :] ** 2 + dy[:, None] ** 2)
-        else:
-            distance = np.maximum(np.abs(dx)[None, :], np.abs(dy)[:, None])
-        alpha = (distance <= 1).astype(np.float32) if self.feather < 1e-3 else (soft - distance) / self.feather
+        round_ = self.shape == "ellipse"
+        alpha = np.sqrt(np.add.outer(dy**2, dx**2)) if round_ else np.maximum.outer(np.abs(dy), np.abs(dx))
+        feather = max(self.feather, 1e-6)  # 0 means a hard edge
+        np.subtract(1 + feather, alpha, out=alpha)  # in place from here on: a face can fill a large photo
+        alpha /= feather
+        np.clip(alpha, 0, 1, out=alpha)
         region = mask[top:bottom, left:right]
-        np.maximum(region, np.clip(alpha, 0, 1, dtype=np.float32), out=region)
+        np.maximum(region, alpha, out=region)
 
 
 def _towards_edges(offsets: Floats, *, cut_low: bool, cut_high: bool) -> Floats:
@@ -115,6 +117,7 @@ class TiledDetector:
 
     detector: Detector
     tiling: Tiling
+    mask: MaskShape = field(default_factory=MaskShape)  #: for boxes, where another tile gives pixels
 
     @property
     def model_files(self) -> list[Path]:
@@ -126,18 +129,20 @@ class TiledDetector:
     def __call__(self, image: Image) -> Detections:
         height, width = image.shape[:2]
         whole = self.detector(image)
-        found, cut = [whole], [np.zeros(len(whole), bool)]
-        mask = None if whole.mask is None else whole.mask.copy()
-        for x1, y1, x2, y2 in self.tiling.tiles(height, width):
-            part = self.detector(np.ascontiguousarray(image[y1:y2, x1:x2]))
-            if mask is not None and part.mask is not None:
-                np.maximum(mask[y1:y2, x1:x2], part.mask, out=mask[y1:y2, x1:x2])
-            found.append(part.shifted(x1, y1))
-            cut.append(_cut_by_tile(found[-1].boxes, (x1, y1, x2, y2), height, width))
-        if len(found) == 1:
+        tiles = list(self.tiling.tiles(height, width))
+        if not tiles:
             return whole
-        merged = _merge(Detections.concat(found), np.concatenate(cut), self.tiling.iou)
-        return Detections(merged.boxes, merged.scores, merged.landmarks, mask)
+        parts = [self.detector(np.ascontiguousarray(image[y1:y2, x1:x2])) for x1, y1, x2, y2 in tiles]
+        found = [part.shifted(tile[0], tile[1]) for part, tile in zip(parts, tiles, strict=True)]
+        cut = [_cut_by_tile(part.boxes, tile, height, width) for part, tile in zip(found, tiles, strict=True)]
+        everything = Detections.concat([dataclasses.replace(whole, mask=None), *found])
+        merged = _merge(everything, np.concatenate([np.zeros(len(whole), bool), *cut]), self.tiling.iou)
+        if whole.mask is None and all(part.mask is None for part in parts):
+            return merged
+        mask = self.mask(whole, height, width)
+        for part, (x1, y1, x2, y2) in zip(parts, tiles, strict=True):
+            np.maximum(mask[y1:y2, x1:x2], self.mask(part, y2 - y1, x2 - x1), out=mask[y1:y2, x1:x2])
+        return dataclasses.replace(merged, mask=mask)
 
 
 def _cut_by_tile(boxes: Floats, tile: tuple[int, int, int, int], height: int, width: int) -> NDArray[np.bool_]:
@@ -197,8 +202,15 @@ class UnionDetector:
         """Vote pixel by pixel, as soon as one of the detectors gives pixels; the others' boxes become ellipses."""
         masks = [self.mask(result, *image.shape[:2]) for result in results]
         mask = np.sort(np.stack(masks), axis=0)[-self.votes]
-        boxes = Detections.concat([Detections(result.boxes, result.scores) for result in results])
-        return Detections(boxes.boxes, boxes.scores, mask=mask)
+        found = Detections.concat([Detections(result.boxes, result.scores) for result in results])
+        voted = [_meets(box, mask) for box in found.boxes]
+        return dataclasses.replace(found.select(np.array(voted, bool)), mask=mask)
+
+
+def _meets(box: Floats, mask: Mask) -> bool:
+    """Return whether any pixel in the box is marked."""
+    x1, y1, x2, y2 = np.clip(np.rint(box), 0, None).astype(int)
+    return bool(mask[y1:y2, x1:x2].any())
 
 
 def _clusters(found: Detections, iou: float) -> list[list[int]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib.metadata import Distribution, EntryPoint, entry_points
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pluggy
 
@@ -19,7 +21,6 @@ from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, 
 from faceblur_core.hookspecs import GROUP, KINDS, Component, Kind
 
 DISABLE = "FACEBLUR_DISABLE_PLUGINS"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,14 @@ class Plugins:
 
     def _load(self, entry_point: EntryPoint) -> PluginInfo:
         dist = entry_point.dist
-        distribution, version = (dist.name, dist.version) if dist else ("?", "?")
+        distribution, version = (dist.name or "?", dist.version or "?") if dist else ("?", "?")
         row = functools.partial(PluginInfo, entry_point.name, distribution, version)
         if {entry_point.name, distribution} & self.disabled:
             return row("disabled")
         try:
-            self._register(entry_point, distribution)
-            offered = self._collect(entry_point.name)
+            with contextlib.redirect_stdout(sys.stderr):  # what a module prints must not end up in our JSON
+                self._register(entry_point, distribution)
+                offered = self._collect(entry_point.name)
         except (Exception, SystemExit) as error:  # whatever a stranger's module raises
             if self._manager.has_plugin(entry_point.name) and not isinstance(error, _NameTaken):
                 self._manager.unregister(name=entry_point.name)
@@ -148,13 +150,19 @@ class Plugins:
         entry = self.get(kind, name)
         module, _, attribute = entry.component.factory.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            imported = importlib.import_module(module)
         except ImportError as error:
             raise _missing(entry, error) from error
-        except AttributeError:
-            raise FaceblurError(
-                f"{kind} {name!r}: plugin {entry.plugin} ({entry.distribution}) has no {entry.component.factory}"
-            ) from None
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+            raise _broken(entry, "cannot be imported", error) from error
+        if not hasattr(imported, attribute):
+            raise FaceblurError(f"{kind} {name!r}: plugin {entry.plugin} ({entry.distribution}) has no {entry.component.factory}")
+        made = getattr(imported, attribute)
+        try:
+            get_type_hints(made) if is_dataclass(made) else None
+        except Exception as error:
+            raise _broken(entry, "has options with a type hint that cannot be read", error) from error
+        return made
 
     def make(self, kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:
         """Return a new component, its options checked against the type hints of its fields.
@@ -167,14 +175,15 @@ class Plugins:
         entry = self.get(kind, name)
         if not (isinstance(cls, type) and is_dataclass(cls)):
             raise FaceblurError(f"{kind} {name!r} of plugin {entry.plugin} is no dataclass; its author must mend that")
+        values = converted(cls, options or {}, f"{kind} {name!r}")
         try:
-            return validated(cls, options or {}, f"{kind} {name!r}")
+            return cls(**values)
+        except FaceblurError:
+            raise
         except ImportError as error:
             raise _missing(entry, error) from error
-
-    def options(self, kind: Kind, name: str) -> list[Option]:
-        """Return the options of a component; imports its module, but no framework if the plugin is well made."""
-        return describe_options(self.factory(kind, name))
+        except (Exception, SystemExit) as error:  # a framework that does not like its model, a bug
+            raise _broken(entry, "cannot start", error) from error
 
 
 class _NameTaken(Exception):
@@ -184,27 +193,36 @@ class _NameTaken(Exception):
 def _missing(entry: Registered, error: ImportError) -> MissingDependency:
     return MissingDependency(
         f"{entry.kind} {entry.component.name!r} (plugin {entry.plugin}) needs {error.name or error}, "
-        f"which cannot be imported. Try: pip install {entry.distribution}"
+        f"which cannot be imported; install {entry.distribution} with all that it depends on"
     )
 
 
-def validated(cls: type[T], options: Mapping[str, Any], what: str) -> T:
-    """Return ``cls(**options)`` with every option checked and converted by pydantic.
+def _broken(entry: Registered, what: str, error: BaseException) -> FaceblurError:
+    reason = " ".join(str(error).split())[:200]
+    origin = f"plugin {entry.plugin}, {entry.distribution}"
+    return FaceblurError(f"{entry.kind} {entry.component.name!r} ({origin}) {what}: {type(error).__name__}: {reason}")
+
+
+def converted(cls: Any, options: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return the options with every value checked against the type hint of its field and converted by pydantic.
 
     :param what: how a message calls it, such as ``detector 'haar'``
     :raises UsageMistake: if an option is unknown or does not fit its type
     """
     from pydantic import TypeAdapter, ValidationError
 
-    known = [item.name for item in fields(cls) if item.init]  # type: ignore[arg-type]
-    for name in options:
+    hints = get_type_hints(cls, include_extras=True)
+    known = [item.name for item in fields(cls) if item.init]
+    values = {}
+    for name, value in options.items():
         if name not in known:
             raise UnknownName(f"option of {what}", name, known)
-    try:
-        return TypeAdapter(cls).validate_python(dict(options))
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'options'}: {fault['msg']}" for fault in error.errors())
-        raise UsageMistake(f"bad option of {what}: {faults}") from None
+        try:
+            values[name] = TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as error:
+            reason = "; ".join(dict.fromkeys(fault["msg"] for fault in error.errors()))
+            raise UsageMistake(f"bad option of {what}: {name}={value}: {reason}") from None
+    return values
 
 
 def describe_options(cls: Any) -> list[Option]:
@@ -242,6 +260,8 @@ def distribution_versions(names: Iterable[str]) -> dict[str, str]:
     """Return the versions of distributions and of what each requires directly, of those installed."""
     versions: dict[str, str] = {}
     for name in names:
+        if name == "?":  # installed without its metadata
+            continue
         dist = Distribution.from_name(name)
         versions[dist.name] = dist.version
         for requirement in dist.requires or ():

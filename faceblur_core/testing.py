@@ -99,7 +99,8 @@ class Contract:
 
 def _same_detections(a: Detections, b: Detections) -> bool:
     masks = (a.mask is None and b.mask is None) or (a.mask is not None and b.mask is not None and np.array_equal(a.mask, b.mask))
-    return np.array_equal(a.boxes, b.boxes) and np.array_equal(a.scores, b.scores) and masks
+    points = (a.landmarks is None and b.landmarks is None) or np.array_equal(a.landmarks, b.landmarks)  # type: ignore[arg-type]
+    return np.array_equal(a.boxes, b.boxes) and np.array_equal(a.scores, b.scores) and masks and points
 
 
 class DetectorContract(Contract):
@@ -394,7 +395,7 @@ def _run(contract: type[Contract], kind: Kind, name: str, test: str) -> CheckRes
         getattr(contract(), test)()
     except Skip as reason:
         return CheckResult(kind, name, check, "skipped", str(reason))
-    except Exception as error:  # whatever a stranger's code raises is a failed check
+    except (Exception, SystemExit) as error:  # whatever a stranger's code raises is a failed check
         message = error.message if isinstance(error, FaceblurError) else str(error) or type(error).__name__
         if not isinstance(error, (FaceblurError, AssertionError)):
             message = f"{type(error).__name__}: {message}"

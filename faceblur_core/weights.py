@@ -20,7 +20,7 @@ _download_lock = threading.Lock()
 def local_folder() -> Path | None:
     """Return the folder that ``FACEBLUR_MODELS`` names, or None."""
     name = os.environ.get(FOLDER)
-    return Path(name) if name else None
+    return Path(name).expanduser() if name else None
 
 
 def cache_folder() -> Path:
@@ -38,19 +38,19 @@ def present(weights: Weights) -> Path | None:
 
 
 def locate(weights: Weights) -> Path:
-    """Return the path of the file, its checksum verified; download it if it is not there.
+    """Return the path of the file, its checksum verified; download it if it is not there or damaged in the cache.
 
-    :raises MissingWeights: if the file is nowhere and cannot be downloaded, or if its checksum is wrong
+    :raises MissingWeights: if the file is nowhere and cannot be downloaded, or is another one in ``FACEBLUR_MODELS``
     """
     path = present(weights)
-    if path is None:
-        with _download_lock:  # several workers ask at once
-            path = present(weights) or _download(weights)
-    if sha256_of(path) not in weights.sha256:
-        raise MissingWeights(
-            f"{path} is not the file that is expected (sha256 {sha256_of(path)[:12]}…, not "
-            f"{' or '.join(digest[:12] + '…' for digest in weights.sha256)}). Remove or replace it."
-        )
+    if path and path.parent != cache_folder() and sha256_of(path) not in weights.sha256:
+        expected = " or ".join(f"{digest[:12]}…" for digest in weights.sha256)
+        found = sha256_of(path)[:12]
+        raise MissingWeights(f"{path} is not the file that is expected (sha256 {found}…, not {expected}); replace or remove it")
+    with _download_lock:  # several workers ask at once
+        path = present(weights)
+        if path is None or sha256_of(path) not in weights.sha256:
+            path = _download(weights)
     return path
 
 
@@ -64,7 +64,7 @@ def _download(weights: Weights) -> Path:
     try:
         return _fetch(weights)
     except Exception as error:  # no network, a changed file, a full disk: all end in the same advice
-        reason = "what came has another checksum" if isinstance(error, ValueError) else type(error).__name__
+        reason = "what came has another checksum" if "hash" in str(error) else type(error).__name__
         raise MissingWeights(
             f"model file {weights.file} is missing and could not be downloaded ({reason}): {where}, from {weights.url}"
         ) from error
@@ -74,10 +74,11 @@ def _fetch(weights: Weights) -> Path:
     import logging
 
     import pooch
+    from rich.console import Console
     from rich.progress import Progress
 
     pooch.get_logger().setLevel(logging.ERROR)
-    with Progress(disable=not sys.stderr.isatty()) as bar:
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         progress = _PoochProgress(bar, bar.add_task(weights.file, total=weights.size))
         path = pooch.retrieve(
             weights.url,

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 import photos
 from faceblur_core.errors import UnreadableImage
@@ -66,7 +66,7 @@ def test_lossless_files_keep_every_bit_outside_the_mask(kind):
     assert (photo.format, photo.frames[0].mode, photo.frames[0].depth) == (kind.split()[0], mode, depth)
     again = read_photo(encode_photo(hide(photo)))
     before, after = photo.frames[0], again.frames[0]
-    assert (again.format, after.mode, after.depth) == (photo.format, mode, depth) and again.ours
+    assert (again.format, after.mode, after.depth) == (photo.format, mode, depth) and again.made
     assert np.array_equal(outside(before.pixels), outside(after.pixels))
     assert (after.rgb()[10:20, 10:30] == 0).all()
     if mode in ("LA", "RGBA"):
@@ -240,7 +240,65 @@ def test_deep_pages_stay_deep():
     ] * 3
 
 
+def test_text_that_is_not_ascii_survives_in_kept_metadata():
+    made = photos.exif()
+    made[33432] = "© Jörg".encode()
+    made.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0at home, 5 Main St"
+    made.get_ifd(0x8769)[0xA430], made.get_ifd(0x8769)[0xA431] = "the owner", "serial 123"
+    written = encode_photo(read_photo(photos.encoded(SMOOTH, "JPEG", exif=made)), keep_metadata=True)
+    assert "© Jörg".encode() in written
+    assert b"Main St" not in written and b"owner" not in written and b"serial" not in written
+
+
+def test_a_profile_that_the_format_cannot_hold_is_applied():
+    for form in ("BMP", "GIF"):
+        photo = read_photo(photos.encoded(SMOOTH, "PNG", icc_profile=photos.SRGB))
+        again = read_photo(encode_photo(photo, form))
+        assert again.icc_profile is None and np.abs(again.frames[0].rgb().astype(int) - SMOOTH).mean() < 12
+    damaged = read_photo(photos.encoded(SMOOTH, "PNG", icc_profile=b"no profile at all" * 20))
+    assert read_photo(encode_photo(damaged, "BMP")).frames[0].pixels.shape == SMOOTH.shape
+
+
+def test_a_grey_profile_is_not_put_on_a_colour_picture():
+    grey = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo = read_photo(photos.encoded(SMOOTH[..., 0], "PNG", icc_profile=grey))
+    assert read_photo(encode_photo(photo, "WEBP")).icc_profile is None
+    assert read_photo(encode_photo(photo)).icc_profile == grey
+
+
+def test_nothing_hides_behind_a_profile():
+    written = encode_photo(read_photo(photos.encoded(SMOOTH, "PNG", icc_profile=photos.SRGB + b"secret" * 99)))
+    assert Image.open(io.BytesIO(written)).info["icc_profile"] == photos.SRGB
+
+
+def test_what_a_method_sees_cannot_be_written_to():
+    for data, _, _ in LOSSLESS.values():
+        with pytest.raises(ValueError, match="read-only"):
+            read_photo(data).frames[0].rgb()[0] = 0
+
+
+def mixed_tiff(*pages):
+    import tifffile
+
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for page in pages:
+            writer.write(page, photometric="rgb" if page.ndim == 3 else "minisblack")
+    return buffer.getvalue()
+
+
 REFUSED = {
+    "8 and 16 bits": (mixed_tiff(SMOOTH, photos.deep(SMOOTH)), "pages of 8 and of 16 bits"),
+    "planar": (
+        photos.deep_tiff(np.moveaxis(photos.deep(SMOOTH), 2, 0), planarconfig="separate", metadata=None),
+        "16-bit TIFF of this layout",
+    ),
+    "premultiplied": (
+        photos.deep_tiff(photos.deep(np.dstack([NOISE, ALPHA])), extrasamples=["assocalpha"]),
+        "16-bit TIFF of this layout",
+    ),
+    "unknown channel": (photos.deep_tiff(np.dstack([NOISE, ALPHA]), extrasamples=["unspecified"]), "TIFF with 4 channels"),
+    "16 and 8 bits": (mixed_tiff(photos.deep(SMOOTH), SMOOTH), "pages of 8 and of 16 bits"),
     "empty": (b"", "the file is empty"),
     "text": (b"this is a text file\n" * 50, "not a picture"),
     "truncated": (photos.encoded(NOISE, "JPEG")[:-800], "damaged"),
@@ -278,6 +336,8 @@ def test_the_pixel_limit_counts_all_frames(monkeypatch):
         read_photo(photos.frames(MOVING, "GIF", duration=50), max_pixels=5000)
     with pytest.raises(UnreadableImage, match="more than"):
         read_photo(photos.frames([SMOOTH[:5, :5], SMOOTH, SMOOTH], "TIFF"), max_pixels=4000)
+    with pytest.raises(UnreadableImage, match="more than"):
+        read_photo(mixed_tiff(photos.deep(SMOOTH[:5, :5]), photos.deep(SMOOTH)), max_pixels=1000)
 
 
 @pytest.mark.parametrize(
@@ -305,4 +365,4 @@ def test_any_plain_photo_can_be_written_as_any_format(form):
         again = read_photo(encode_photo(read_photo(photos.encoded(picture, "PNG")), form))
         assert again.format == form
         assert np.abs(again.frames[0].rgb().astype(int) - np.atleast_3d(picture)).mean() < (12 if form == "GIF" else 4)
-        assert again.ours
+        assert again.made

@@ -55,6 +55,17 @@ def test_the_grid_has_at_most_that_many_cells(height, width, cells):
     assert 1 <= columns <= min(cells, width) and 1 <= rows <= min(cells, height)
 
 
+@pytest.mark.parametrize("cells", [4, 64])
+def test_small_faces_are_hidden_too(cells):
+    """More cells than a small face has pixels would leave it as it is."""
+    for side in (4, 12, 40):
+        image = noise_image(side, side)
+        for obfuscator in (Blur(cells=cells), Pixelate(cells=cells)):
+            columns, rows = filters.cell_grid(image, cells)
+            assert columns * rows <= max(1, side * side / 16)
+            assert (obfuscator(image, full(image)) != image).any(axis=2).mean() > 0.9
+
+
 def test_a_mosaic_is_of_mean_blocks():
     image = noise_image(40, 40)
     result = Pixelate(cells=4)(image, full(image))

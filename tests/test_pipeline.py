@@ -137,6 +137,25 @@ def test_pixel_masks_of_tiles_are_joined():
     assert found.mask.sum() == 100
 
 
+def test_pixels_and_boxes_of_tiles_are_joined():
+    class Either:
+        """Gives pixels for the whole image and a box on tiles, or the other way round."""
+
+        def __init__(self, pixels_on_tiles):
+            self.pixels_on_tiles = pixels_on_tiles
+
+        def __call__(self, image):
+            if (max(image.shape) <= 64) == self.pixels_on_tiles:
+                return Detections([], [], mask=(image[..., 0] == 255).astype(np.float32))
+            return Bright()(image)
+
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[20:30, 20:30] = 255
+    for pixels_on_tiles in (True, False):
+        found = TiledDetector(Either(pixels_on_tiles), Tiling(size=64), MaskShape(grow=1, feather=0, shape="rectangle"))(image)
+        assert (found.mask[20:30, 20:30] == 1).all()
+
+
 def fixed(*found):
     return lambda image: Detections([box for box, _ in found], [score for _, score in found])
 
@@ -171,6 +190,8 @@ def test_a_union_of_boxes_and_pixels_votes_by_pixel():
     shape = MaskShape(shape="rectangle", grow=1, feather=0)
     assert UnionDetector(detectors, 1, mask=shape)(IMAGE).mask.sum() == 5000 + 200
     assert UnionDetector(detectors, 2, mask=shape)(IMAGE).mask.sum() == 200
+    away = {**detectors, "boxes": fixed(([70, 70, 90, 90], 1))}
+    assert len(UnionDetector(away, 2, mask=shape)(IMAGE)) == 0  # a box that was voted out is no face
 
 
 @given(st.lists(boxes(), max_size=8), st.floats(0.05, 1))

@@ -167,7 +167,7 @@ def test_own_outputs_are_never_processed(cli, portrait, tmp_path):
     assert again.code == 0 and again.out.startswith("1 photo:")
     assert (portrait / "out" / "portrait.png").read_bytes() == before and not (portrait / "out" / "out").exists()
     other = cli("run", "-m", "haar", portrait, "-o", tmp_path / "second")
-    assert "1 skipped, written by faceblur (--again takes them)" in other.out and other.code == 0
+    assert "1 skipped, made by faceblur (--again takes them)" in other.out and other.code == 0
     assert not (tmp_path / "second" / "out").exists()
     taken = cli("run", "-m", "haar", portrait / "out", "-o", tmp_path / "third", "--again")
     assert taken.code == 0 and (tmp_path / "third" / "portrait.png").exists()
@@ -239,7 +239,11 @@ from faceblur_core.cli import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr == f"faceblur: {portrait / 'portrait.png'}: File too large\n"
+    assert (
+        done.returncode == 1
+        and done.stderr
+        == f"faceblur: {portrait / 'portrait.png'}: {tmp_path / 'out' / 'portrait.png'} cannot be written (File too large)\n"
+    )
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["small.png"] and no_leftovers(tmp_path)
 
 
@@ -278,9 +282,13 @@ def test_ctrl_c_leaves_whole_files_and_ends_with_130(portrait, tmp_path):
     assert 0 < len(written) < 401 and no_leftovers(out)
     for path in written:
         photos.opened(path).load()
-    # and the run can be taken up again
-    done = spawn("run", "-m", "haar", portrait, "-o", out, "--manifest", manifest, "--resume", "--dry-run")
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 401
+    assert {row["input"] for row in rows(manifest)} == {path.name for path in written}  # what was written is known
+    for path in sorted(portrait.iterdir())[len(written) + 5 :]:
+        if path.name not in {done.name for done in written}:
+            path.unlink()
+    done = spawn("run", "-m", "haar", portrait, "-o", out, "--manifest", manifest, "--resume")
+    assert done.returncode == 0 and f"{len(written)} done before" in done.stdout
+    assert {path.name for path in out.iterdir()} == {path.name for path in portrait.iterdir()}
 
 
 def test_resume_does_what_is_not_done_and_nothing_else(cli, portrait, tmp_path):
@@ -327,7 +335,7 @@ def test_the_manifest_says_everything(cli, portrait, tmp_path, shared):
         (face["outcome"], empty["outcome"]) == ("faces", "no-face") and empty["detections"] == [] and empty["masked_share"] == 0
     )
     assert face["width"] == face["height"] == 512 and face["method"] == "yunet+pixelate"
-    assert face["options"]["obfuscator.cells"] == "5" and face["options"]["detector.score_threshold"] == 0.6
+    assert face["options"]["obfuscator.cells"] == 5 and face["options"]["detector.score_threshold"] == 0.6
     [found] = face["detections"]
     assert (
         np.abs(np.array(found["box"]) - [178, 65, 269, 176]).max() < 5
@@ -356,6 +364,193 @@ def test_boxes_can_be_edited_and_fed_back(cli, portrait, tmp_path, astronaut):
     assert cli("run", "-m", "haar", portrait, "-o", tmp_path / "b", "--detections", manifest).code == 0
     a, b = pixels(tmp_path / "a" / "portrait.png"), pixels(tmp_path / "b" / "portrait.png")
     assert np.abs(a - b).mean() < 0.2  # boxes in a manifest are rounded to a hundredth of a pixel
+
+
+def boxed(tmp_path, *rows_):
+    """Write given boxes, one row per argument."""
+    (tmp_path / "boxes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_))
+    return tmp_path / "boxes.jsonl"
+
+
+def test_a_box_without_a_frame_counts_for_every_frame(cli, tmp_path, astronaut):
+    (tmp_path / "photo.webp").write_bytes(photos.frames([astronaut] * 3, "WEBP", duration=90, lossless=True))
+    moved = [np.roll(astronaut, shift, axis=0) for shift in range(3)]
+    (tmp_path / "photo.webp").write_bytes(photos.frames(moved, "WEBP", duration=90, lossless=True))
+    box = [200, 90, 250, 150]
+    boxes = boxed(tmp_path, {"file": "photo.webp", "detections": [{"box": box}]})
+    assert cli("run", "-m", "haar+solid", tmp_path / "photo.webp", "-o", tmp_path / "out", "--detections", boxes).code == 0
+    image = photos.opened(tmp_path / "out" / "photo.webp")
+    for frame in range(3):
+        image.seek(frame)
+        assert (np.asarray(image.convert("RGB"))[110:130, 215:235] == 0).all()
+    late = boxed(tmp_path, {"file": "photo.webp", "detections": [{"box": box, "frame": 3}]})
+    result = cli("run", "-m", "haar", tmp_path / "photo.webp", "-o", tmp_path / "b", "--detections", late)
+    assert result.code == 1 and "a box was given for frame 3, the file has 3, counted from 0" in result.err
+
+
+def test_given_boxes_are_never_taken_for_another_photo(cli, portrait, tmp_path):
+    shutil.copy(portrait / "portrait.png", portrait / "twin.png")
+    import hashlib
+
+    digest = hashlib.sha256((portrait / "portrait.png").read_bytes()).hexdigest()
+    box = {"box": [200, 90, 250, 150]}
+    boxes = boxed(
+        tmp_path,
+        {"input": "portrait.png", "input_sha256": digest, "detections": [box]},
+        {"input": "twin.png", "input_sha256": digest, "detections": []},
+    )
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--detections", boxes)
+    assert "1 with faces (1 in all), 1 without" in result.out
+    for row, message in (
+        ({"input": "portrait.png", "input_sha256": "0" * 64, "detections": [box]}, "was made from another version of the photo"),
+        ({"input": "portrait.png", "detections": [{"box": [5000, 5000, 5100, 5100]}]}, "lies outside the picture of 512 x 512"),
+    ):
+        result = cli("run", "-m", "haar", portrait / "portrait.png", "-o", tmp_path / "b", "--detections", boxed(tmp_path, row))
+        assert result.code == 1 and message in result.err and not list(tmp_path.glob("b/*"))
+    by_content = boxed(tmp_path, {"input": "elsewhere/p.png", "input_sha256": digest, "detections": [box]})
+    assert cli("run", "-m", "haar", portrait / "twin.png", "-o", tmp_path / "c", "--detections", by_content).code == 0
+
+
+def test_the_manifest_never_destroys_the_boxes_or_a_photo(cli, portrait, tmp_path):
+    boxes = boxed(tmp_path, {"file": "portrait.png", "detections": []})
+    before = boxes.read_text()
+    for manifest in (boxes, portrait / "portrait.png"):
+        result = cli(
+            "run", "-m", "haar", portrait, "-o", tmp_path / "out", "--detections", boxes, "--manifest", manifest, "--overwrite"
+        )
+        assert result.code == 2 and "choose another name" in result.err
+    assert boxes.read_text() == before and not (tmp_path / "out").exists()
+
+
+def test_odd_file_names_are_handled(cli, portrait, tmp_path):
+    odd = ["with space.png", "ünïcödé.png", "line\nbreak.png", "sep\u2028arator.png", "-m.png", "x" * 240 + ".png"]
+    for name in odd:
+        shutil.copy(portrait / "portrait.png", portrait / name)
+    shutil.copy(portrait / "portrait.png", os.fsencode(portrait) + b"/not-utf8-\xff.png")
+    base = ("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
+    result = cli(*base)
+    assert result.code == 0 and f"{len(odd) + 2} with faces" in result.out, result.err
+    assert f"{len(odd) + 2} done before" in cli(*base, "--resume").out
+    assert cli("run", "-m", "haar", portrait / ("y" * 300 + ".png"), "-o", tmp_path / "b").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("portrait.png", "twin.png", "-o", "out.jpg"), "names one file, but the input is a folder or several files"),
+        ((".", "-o", "out.jpg"), "names one file"),
+        (("portrait.png", "-o", "out.heic"), ".heic cannot be written"),
+        (("portrait.png", "-o", "out.png", "--format", "jpeg"), "contradict each other"),
+    ],
+)
+def test_an_output_that_cannot_be_meant_is_a_usage_error(cli, portrait, monkeypatch, arguments, message):
+    shutil.copy(portrait / "portrait.png", portrait / "twin.png")
+    monkeypatch.chdir(portrait)
+    result = cli("run", "-m", "haar", *arguments)
+    assert result.code == 2 and message in result.err
+    assert sorted(path.name for path in portrait.iterdir()) == ["portrait.png", "twin.png"]
+
+
+def test_linked_folders_are_mentioned_and_linked_files_read(cli, portrait, tmp_path):
+    (portrait / "again").symlink_to(portrait)
+    (portrait / "linked.png").symlink_to(portrait / "portrait.png")
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out")
+    assert result.code == 0 and "2 with faces" in result.out and "1 linked folders" in result.err
+
+
+def test_resuming_harms_no_file_that_is_no_manifest(cli, portrait, tmp_path):
+    for name, content in (("photo.jpg", b"\xff\xd8 some bytes"), ("notes.txt", b"first line\nlast line")):
+        (tmp_path / name).write_bytes(content)
+        result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / name, "--resume")
+        assert result.code == 2 and (tmp_path / name).read_bytes() == content
+
+
+def test_a_run_that_cannot_start_leaves_the_old_manifest(cli, portrait, tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"input": "old"}\n')
+    base = ("run", "-m", "yolo", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl", "--overwrite")
+    assert cli(*base, "--set", "detector.weights=nowhere.pt").code == 1
+    assert (tmp_path / "m.jsonl").read_text() == '{"input": "old"}\n'
+
+
+def test_a_hand_edited_last_row_without_its_line_end_counts(cli, portrait, tmp_path):
+    base = ("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
+    assert cli(*base).code == 0
+    (tmp_path / "m.jsonl").write_text((tmp_path / "m.jsonl").read_text().rstrip("\n"))
+    assert "1 done before" in cli(*base, "--resume").out
+
+
+def test_a_preview_never_replaces_an_output(cli, portrait, tmp_path):
+    base = ("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
+    assert cli(*base).code == 0
+    before = (tmp_path / "out" / "portrait.png").read_bytes()
+    assert cli(*base, "--resume", "--preview").code == 1
+    assert (tmp_path / "out" / "portrait.png").read_bytes() == before
+
+
+def test_a_glob_may_write_beside_its_photos(cli, portrait, monkeypatch):
+    monkeypatch.chdir(portrait.parent)
+    result = cli("run", "-m", "haar", "in/*.png", "-o", ".")
+    assert result.out.startswith("1 photo") and (portrait.parent / "portrait.png").exists()
+    assert "'..' after a wildcard" in cli("run", "-m", "haar", "*/../in/*.png", "-o", "deep").err
+
+
+def test_empty_arguments_and_files_in_the_way_are_usage_errors(cli, portrait, tmp_path):
+    (tmp_path / "file").write_text("x")
+    for arguments, message in (
+        (("", "-o", "out"), "an input is empty"),
+        ((portrait, "-o", ""), "-o is empty"),
+        ((portrait, "-o", tmp_path / "file"), "is no folder"),
+        ((portrait, "-o", tmp_path / "file" / "deep"), "is no folder"),
+    ):
+        result = cli("run", "-m", "haar", *arguments)
+        assert result.code == 2 and message in result.err and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("nanmask", "a mask that is not within 0..1"),
+        ("emptymask", "found 1 faces and hid nothing"),
+        ("haar+inplace", "read-only"),
+        ("haar+quitter", "SystemExit"),
+    ],
+)
+def test_a_plugin_that_would_let_a_face_through_writes_nothing(cli, portrait, tmp_path, install, method, message):
+    install("sloppy")
+    result = cli("run", "-m", method, portrait, "-o", tmp_path / "out")
+    assert result.code == 1 and message in result.err and not (tmp_path / "out").exists()
+
+
+def test_names_cannot_write_to_the_terminal(cli, tmp_path):
+    (tmp_path / "a\x1b[31m\nb.png").write_text("no picture")
+    result = cli("run", "-m", "haar", tmp_path, "-o", tmp_path / "out")
+    assert "a\\x1b[31m\\nb.png: not a picture" in result.err and result.err.count("\n") == 1
+
+
+def test_the_limits_of_a_format_are_named(cli, tmp_path):
+    Image.new("RGB", (17_000, 2)).save(tmp_path / "wide.png")
+    result = cli("run", "-m", "haar", tmp_path / "wide.png", "-o", tmp_path / "out", "--format", "webp")
+    assert result.code == 1 and "17000 x 2 pixels cannot be written as WEBP" in result.err and "internal" not in result.err
+
+
+def test_it_works_without_a_stderr(portrait, tmp_path):
+    command = f"'{sys.executable}' -m faceblur_core run -m haar '{portrait}' -o '{tmp_path / 'out'}' 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0 and "1 with faces" in done.stdout
+
+
+def test_options_are_checked_also_where_they_are_not_used(cli, portrait, tmp_path):
+    boxes = boxed(tmp_path, {"file": "portrait.png", "detections": []})
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "o", "--detections", boxes, "--set", "tile.foo=3")
+    assert result.code == 2 and "named 'tile.foo'" in result.err
+
+
+def test_tile_is_short_for_its_size(cli, portrait, tmp_path):
+    manifest = tmp_path / "m.jsonl"
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "o", "--set", "tile=300", "--manifest", manifest)
+    assert result.code == 0
+    options = rows(manifest)[0]["options"]
+    assert options["tile.size"] == 300 and "tile" not in options
 
 
 BAD_BOXES = {
@@ -396,7 +591,7 @@ def test_a_preview_is_drawn_and_never_taken_for_an_output(cli, portrait, tmp_pat
     out = tmp_path / "out" / "portrait.png"
     changed = np.abs(pixels(out) - astronaut).max(axis=2) > 0
     assert 0.01 < changed.mean() < 0.2 and "not anonymized" in photos.opened(out).getexif()[305]
-    assert "1 with faces" in cli("run", "-m", "haar", tmp_path / "out", "-o", tmp_path / "real").out
+    assert "1 skipped, made by faceblur" in cli("run", "-m", "haar", tmp_path / "out", "-o", tmp_path / "real").out
 
 
 def test_a_dry_run_writes_nothing(cli, portrait, tmp_path):
@@ -425,8 +620,8 @@ BAD_COMMANDS = {
     ("-m", "haar|haar"): "names a detector twice",
     ("-m", "haar", "--set", "grow=1"): "no option of method 'haar' named 'grow'",
     ("-m", "haar", "--set", "mask.grow"): "is not of the form name=value",
-    ("-m", "haar", "--set", "mask.grow=big"): "bad option of mask: grow: Input should be a valid number",
-    ("-m", "haar", "--set", "detector.min_neighbours=3"): "Did you mean min_neighbors?",
+    ("-m", "haar", "--set", "mask.grow=big"): "bad option of mask: grow=big: Input should be a valid number",
+    ("-m", "haar", "--set", "detector.min_neighbours=3"): "Did you mean detector.min_neighbors",
     ("-m", "haar|yunet", "--set", "detector.votes=3"): "detector.votes=3 must be from 1 to 2",
     ("-m", "haar|yunet", "--set", "detector.scale_factor=3"): "Did you mean detector.haar.scale_factor?",
     ("-m", "haar", "--resume"): "--resume needs --manifest",

@@ -12,6 +12,7 @@ import numpy as np
 
 from faceblur_core.types import Image, Mask
 
+CELL_LIMIT = 4  #: pixels, smallest side of a mean cell
 CROP_LIMIT = 512  #: pixels; filters whose cost grows with their size work on crops reduced to this longer side
 
 
@@ -23,35 +24,37 @@ def hide(image: Image, mask: Mask, change: Callable[[Image, Mask], Image], margi
     """
     result = image.copy()
     for rows, columns, alpha in _regions(mask, margin):
-        crop = image[rows, columns]
-        changed = change(np.ascontiguousarray(crop), mask[rows, columns])
-        blended = np.rint(crop + (changed.astype(np.float32) - crop) * alpha[..., None]).astype(np.uint8)
-        np.copyto(result[rows, columns], blended, where=alpha[..., None] > 0)
+        crop = np.ascontiguousarray(image[rows, columns])
+        changed = np.ascontiguousarray(change(crop, mask[rows, columns]))
+        result[rows, columns] = cv2.blendLinear(result[rows, columns], changed, 1 - alpha, alpha)  # exact at 0 and at 1
     return result
 
 
 def _regions(mask: Mask, margin: float) -> Iterator[tuple[slice, slice, Mask]]:
     """Yield for each connected region of the mask its crop and, in the crop, the mask of this region alone."""
     height, width = mask.shape
-    marked = (mask > 0).view(np.uint8)
-    x0, y0, w, h = cv2.boundingRect(marked)
-    if w == 0 or h == 0:
-        return
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(marked[y0 : y0 + h, x0 : x0 + w], connectivity=8)
-    for label, (x, y, w, h, _) in enumerate(boxes.tolist()[1:], start=1):
+    outlines, _ = cv2.findContours((mask > 0).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    for outline in outlines:
+        x, y, w, h = cv2.boundingRect(outline)
         more = round(margin * max(w, h))
-        top, left = max(0, y0 + y - more), max(0, x0 + x - more)
-        rows, columns = slice(top, min(height, y0 + y + h + more)), slice(left, min(width, x0 + x + w + more))
-        alpha = np.zeros((rows.stop - top, columns.stop - left), np.float32)
-        inner = np.s_[y0 + y - top : y0 + y - top + h, x0 + x - left : x0 + x - left + w]
-        alpha[inner] = mask[rows, columns][inner] * (labels[y : y + h, x : x + w] == label)
-        yield rows, columns, alpha
+        top, left = max(0, y - more), max(0, x - more)
+        rows, columns = slice(top, min(height, y + h + more)), slice(left, min(width, x + w + more))
+        alpha = mask[rows, columns]
+        if len(outlines) > 1:  # another region may reach into the crop
+            own = np.zeros(alpha.shape, np.uint8)
+            cv2.drawContours(own, [outline], -1, 1, cv2.FILLED, offset=(-left, -top))
+            alpha = alpha * own
+        yield rows, columns, np.ascontiguousarray(alpha)
 
 
 def cell_grid(crop: Image, cells: int) -> tuple[int, int]:
-    """Return (columns, rows) of a grid of square-like cells, ``cells`` of them along the longer side, at least one."""
+    """Return (columns, rows) of a grid of square-like cells, ``cells`` of them along the longer side, at least one.
+
+    A cell is never smaller than CELL_LIMIT pixels: on a small face as many cells as pixels would hide nothing.
+    """
     height, width = crop.shape[:2]
     longer = max(height, width)
+    cells = max(1, min(cells, longer // CELL_LIMIT))
     return max(1, min(width, round(cells * width / longer))), max(1, min(height, round(cells * height / longer)))
 
 

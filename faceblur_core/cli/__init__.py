@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -53,14 +54,22 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line; the process ends with 0 all well, 1 something failed, 2 usage, 130 interrupted."""
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     with contextlib.nullcontext() if "--verbose" in sys.argv else _quiet_libraries():
         code = _run()
     sys.exit(code)
 
 
+def _nowhere() -> TextIO:
+    """Return a stream for an output that was closed by who started us, so that no other file gets its number."""
+    return open(os.devnull, "w")  # noqa: SIM115 - it stays open to the end
+
+
 def _run() -> int:
     try:
         code = cli.main(prog_name="faceblur", standalone_mode=False)
+        if sys.stdout:
+            sys.stdout.flush()
     except click.ClickException as error:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         help_hint = f" ({path} --help explains)" if path else ""
@@ -69,10 +78,13 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         print("faceblur: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # nobody reads our output any more, as after `head`, or it went to a full disk
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print(f"faceblur: standard output: {error.strerror}", file=sys.stderr)
         return 1
-    return code if isinstance(code, int) else 0
+    return code if isinstance(code, int) and not isinstance(code, bool) else 0
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections import Counter
@@ -29,9 +30,7 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
 @click.option(
     "-m", "--method", required=True, help="A method: haar, yunet+pixelate, 'haar|yunet', a YAML file. See faceblur methods."
 )
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Folder to write to, or a file name for one photo."
-)
+@click.option("-o", "--output", "output_name", required=True, help="Folder to write to, or a file name for one photo.")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the method, such as mask.grow=1.5. Repeatable."
 )
@@ -42,7 +41,7 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
 @click.option("--keep-metadata", is_flag=True, help="Keep EXIF. GPS, thumbnails and maker notes are dropped all the same.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs (and the manifest) that exist.")
 @click.option("--resume", is_flag=True, help="Skip what the manifest says is done with the same settings.")
-@click.option("--again", is_flag=True, help="Also take files that faceblur wrote; otherwise they are skipped.")
+@click.option("--again", is_flag=True, help="Also take files that faceblur made, previews too; otherwise they are skipped.")
 @click.option(
     "--manifest", type=click.Path(path_type=Path, dir_okay=False), help="Write one JSON line per file: boxes, checksums, times."
 )
@@ -50,23 +49,21 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
     "--detections", type=click.Path(path_type=Path, dir_okay=False), help="Hide the boxes of this JSONL file; run no detector."
 )
 @click.option("--preview", is_flag=True, help="Write the photos with masks and scores drawn, NOT anonymized.")
-@click.option("--dry-run", is_flag=True, help="Print what would be read and written; do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be read and written; load and write nothing.")
 @click.option("--fail-on-no-face", is_flag=True, help="A photo without a face is an error and is not written.")
-@click.option(
-    "--max-megapixels", type=click.FloatRange(min=0, min_open=True), default=200, show_default=True, help="Refuse larger files."
-)
+@click.option("--max-megapixels", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Refuse larger files.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Photos in work at a time. Default: one per core, at most 8.")
 @click.option("--verbose", is_flag=True, help="Show the traceback of an internal error.")
 def run(
     inputs: tuple[str, ...],
     method: str,
-    output: Path,
+    output_name: str,
     settings: tuple[str, ...],
     form: str | None,
     manifest: Path | None,
     detections: Path | None,
     dry_run: bool,
-    max_megapixels: float,
+    max_megapixels: int,
     workers: int | None,
     **flags: Any,
 ) -> None:
@@ -84,6 +81,9 @@ def run(
     from faceblur_core.plugins import installed_plugins
     from faceblur_core.run.jobs import plan_jobs
 
+    if not output_name:
+        raise UsageMistake("-o is empty; name a folder, or a file for one photo")
+    output = Path(output_name)
     if flags["resume"] and not manifest:
         raise UsageMistake("--resume needs --manifest, the file that says what is done")
     found = find_method(method, parse_settings(settings), installed_plugins())
@@ -91,19 +91,16 @@ def run(
     plan = plan_jobs(inputs, output, form)
     if len(plan.jobs) == 1 and plan.jobs[0].target == output:
         form = form or FORMAT_OF.get(output.suffix.lower())
+    found.resolved()  # a wrong option is found before anything is loaded or written
+    _check_files(plan, manifest, detections)
+    _check_free(plan, flags)
     if dry_run:
-        found.make()
         for job in plan.jobs:
             click.echo(f"{job.source} -> {job.target}")
         return
     batch = _batch(found, form, manifest, detections, max_megapixels, workers, flags)
-    _check_targets(plan, batch)
-    writer = _manifest(manifest, flags)
-    try:
-        failed = _work(plan, batch, writer, output)
-    finally:
-        if writer:
-            writer.close()
+    with _manifest(manifest, flags) as writer:
+        failed = _work(plan, dataclasses.replace(batch, writer=writer), output)
     if failed:
         sys.exit(1)
 
@@ -113,7 +110,7 @@ def _batch(
     form: str | None,
     manifest: Path | None,
     detections: Path | None,
-    max_megapixels: float,
+    max_megapixels: int,
     workers: int | None,
     flags: dict[str, Any],
 ) -> Batch:
@@ -128,7 +125,7 @@ def _batch(
         Output(form, flags["quality"], flags["keep_metadata"], flags["preview"], flags["fail_on_no_face"]),
         overwrite=flags["overwrite"],
         again=flags["again"],
-        max_pixels=int(max_megapixels * 1e6),
+        max_pixels=max_megapixels * 1_000_000,
         given=GivenDetections(detections) if detections else None,
         done=finished(manifest) if flags["resume"] and manifest else None,
         workers=workers or min(8, os.cpu_count() or 1),
@@ -136,52 +133,78 @@ def _batch(
     )
 
 
-def _check_targets(plan: Plan, batch: Batch) -> None:
-    """:raises UsageMistake: before anything is done, if outputs exist and nothing says what to do with them."""
-    if batch.overwrite or batch.done is not None:
+def _check_files(plan: Plan, manifest: Path | None, detections: Path | None) -> None:
+    """:raises UsageMistake: if the manifest would be written over the given boxes, a photo or an output."""
+    if manifest is None:
         return
-    there = [job.target for job in plan.jobs if job.target.exists()]
+    taken = {os.path.realpath(path) for job in plan.jobs for path in (job.source, job.target)}
+    if detections:
+        taken.add(os.path.realpath(detections))
+    if os.path.realpath(manifest) in taken:
+        raise UsageMistake(f"--manifest {manifest} is an input or an output of this run; choose another name")
+
+
+def _check_free(plan: Plan, flags: dict[str, Any]) -> None:
+    """:raises UsageMistake: before anything is done, if outputs exist and nothing says what to do with them."""
+    if flags["overwrite"] or flags["resume"]:
+        return
+    there = [job.target for job in plan.jobs if os.path.lexists(job.target)]
     if there:
         more = f" and {len(there) - 1} more exist" if len(there) > 1 else " exists"
         raise UsageMistake(f"{there[0]}{more}; --overwrite replaces outputs, --resume with --manifest continues a run")
 
 
-def _manifest(path: Path | None, flags: dict[str, Any]) -> ManifestWriter | None:
+@contextlib.contextmanager
+def _manifest(path: Path | None, flags: dict[str, Any]) -> Iterator[ManifestWriter | None]:
     from faceblur_core.run.manifest import ManifestWriter
 
-    return ManifestWriter(path, resume=flags["resume"], overwrite=flags["overwrite"]) if path else None
+    if path is None:
+        yield None
+        return
+    writer = ManifestWriter(path, resume=flags["resume"], overwrite=flags["overwrite"])
+    try:
+        yield writer
+    finally:
+        writer.close()
 
 
-def _work(plan: Plan, batch: Batch, writer: ManifestWriter | None, output: Path) -> bool:
+def _work(plan: Plan, batch: Batch, output: Path) -> bool:
     """Do all jobs, report each failure on stderr and the sum on stdout; return whether anything failed."""
+    from faceblur_core.run.manifest import Row
+
     counts: Counter[str] = Counter(error=len(plan.unreadable))
     faces = 0
     for folder, reason in plan.unreadable:
         click.echo(f"faceblur: {folder}: {reason}", err=True)
-    with _progress(len(plan.jobs)) as progress:
-        for job, row in batch.run(plan.jobs):
+        if batch.writer:
+            batch.writer.write(Row(input=str(folder), outcome="error", error=reason))
+    with _progress(len(plan.jobs)) as progress, contextlib.closing(batch.run(plan.jobs)) as rows:
+        for job, row in rows:
             counts[row if isinstance(row, str) else row.outcome] += 1
-            if not isinstance(row, str):
-                faces += len(row.detections)
-                _report(job, row, writer, progress)
+            if isinstance(row, Row):
+                faces += len(row.detections) if row.outcome == "faces" else 0
+                _report(job, row, progress)
             if progress:
                 progress.advance(progress.task_ids[0])
     click.echo(_summary(counts, faces, output, preview=batch.output.preview))
-    if plan.passed_over:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in plan.passed_over.most_common(5))
+    if plan.passed_over.total():
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in plan.passed_over.most_common(5) if count)
         click.echo(f"faceblur: passed over, no photos by name: {kinds}", err=True)
     return counts["error"] > 0
 
 
-def _report(job: Job, row: Row, writer: ManifestWriter | None, progress: Progress | None) -> None:
-    if writer:
-        writer.write(row)
+def _report(job: Job, row: Row, progress: Progress | None) -> None:
     if row.outcome == "error":
-        line = f"faceblur: {job.source}: {row.error}"
+        line = f"faceblur: {_printable(str(job.source))}: {row.error}"
         if progress:
             progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(line, err=True)
+
+
+def _printable(name: str) -> str:
+    """Return a file name with line ends, escape codes and undecodable bytes written out."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in name)
 
 
 def _summary(counts: Counter[str], faces: int, output: Path, *, preview: bool) -> str:
@@ -189,7 +212,7 @@ def _summary(counts: Counter[str], faces: int, output: Path, *, preview: bool) -
     if counts["done"]:
         parts.append(f"{counts['done']} done before")
     if counts["ours"]:
-        parts.append(f"{counts['ours']} skipped, written by faceblur (--again takes them)")
+        parts.append(f"{counts['ours']} skipped, made by faceblur (--again takes them)")
     if counts["error"]:
         parts.append(f"{counts['error']} failed")
     total = counts.total()

@@ -13,7 +13,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
     :raises OSError: as the system reports it, for example when the disk is full
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=".faceblur-", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageSequence, UnidentifiedImageError
+from PIL import ImageCms, ImageSequence, UnidentifiedImageError
 from PIL.ExifTags import IFD, Base
 
 from faceblur_core import __version__
@@ -53,10 +53,14 @@ FORMATS: Mapping[str, Format] = {
 }
 FORMAT_OF = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
 
-# Metadata that --keep-metadata keeps. Everything else may hold a place, a thumbnail or a name: GPS, the thumbnail's
-# directory, maker notes, XMP, IPTC, Photoshop blocks.
+# All that --keep-metadata keeps. What is not named here may hold a place, a thumbnail, a serial number or a comment: GPS,
+# the thumbnail's directory, maker notes, owner and serial numbers, user comments, XMP, IPTC, Photoshop blocks.
 KEPT_TAGS = (Base.ImageDescription, Base.Make, Base.Model, Base.DateTime, Base.Artist, Base.Copyright)
-DROPPED_EXIF_TAGS = (Base.MakerNote, Base.ExifInteroperabilityOffset, Base.ExifImageWidth, Base.ExifImageHeight)
+_TIMES = "DateTimeOriginal DateTimeDigitized OffsetTime OffsetTimeOriginal OffsetTimeDigitized SubsecTimeOriginal"
+_EXPOSURE = "ExposureTime FNumber ExposureProgram ISOSpeedRatings ExifVersion ShutterSpeedValue ApertureValue ExposureMode"
+_LIGHT = "BrightnessValue ExposureBiasValue MaxApertureValue MeteringMode LightSource Flash WhiteBalance SceneCaptureType"
+_LENS = "FocalLength FocalLengthIn35mmFilm DigitalZoomRatio LensSpecification LensMake LensModel ColorSpace"
+KEPT_DETAILS = frozenset(Base[name].value for name in f"{_TIMES} {_EXPOSURE} {_LIGHT} {_LENS}".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +77,14 @@ class Frame:
         return self.pixels.dtype.itemsize * 8
 
     def rgb(self) -> Image:
-        """Return H x W x 3 uint8: what a method sees. Alpha is left out, not applied."""
+        """Return H x W x 3 uint8, read-only: what a method sees. Alpha is left out, not applied."""
         if self.mode == "CMYK":
-            return np.asarray(PillowImage.fromarray(self.pixels, "CMYK").convert("RGB"))
-        color = self._color() if self.depth == 8 else _to_8_bit(self._color())
-        return np.ascontiguousarray(np.broadcast_to(color, (*color.shape[:2], 3)))
+            rgb = np.asarray(PillowImage.fromarray(self.pixels, "CMYK").convert("RGB"))
+        else:
+            color = self._color() if self.depth == 8 else _to_8_bit(self._color())
+            rgb = np.ascontiguousarray(np.broadcast_to(color, (*color.shape[:2], 3)))
+        rgb.flags.writeable = False
+        return rgb
 
     def _color(self) -> NDArray[Any]:
         return self.pixels[..., : {"L": 1, "LA": 1, "RGB": 3, "RGBA": 3, "CMYK": 4}[self.mode]]
@@ -125,7 +132,7 @@ class Photo:
     exif: bytes | None = None  #: what --keep-metadata keeps
     loop: int | None = None  #: how often an animation repeats, 0 for ever
     encoder: Mapping[str, Any] = field(default_factory=dict)  #: how it was compressed
-    ours: bool = False  #: written by faceblur
+    made: Literal["", "anonymized", "preview"] = ""  #: by faceblur, and then which
 
 
 def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
@@ -152,19 +159,19 @@ def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
 
 
 def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
-    form = "JPEG" if image.format == "MPO" else image.format or ""
+    form = {"MPO": "JPEG", "DIB": "BMP"}.get(image.format or "", image.format or "")
     if form not in FORMATS:
         raise UnreadableImage(f"the format {form} is not supported; it can be: {', '.join(FORMATS)}")
     _check_size(image.size, 1, max_pixels)
-    depth = _depth(image, form, data)
     exif = image.getexif()
     orientation = exif.get(Base.Orientation, 1)  # asked for now, for counting frames makes Pillow forget it
+    depth = _depth(image, form, data)
     count = getattr(image, "n_frames", 1) if FORMATS[form].frames else 1  # a JPEG's others are previews
     _check_size(image.size, count, max_pixels)
     if count > 1 and image.info.get("default_image"):
         raise UnreadableImage("an animated PNG with a separate still picture is not supported")
-    icc_profile, loop = image.info.get("icc_profile"), image.info.get("loop")
-    frames = _deep_frames(image, data, orientation) if depth == 16 else _frames(image, form, count, max_pixels)
+    icc_profile, loop = _profile_alone(image.info.get("icc_profile")), image.info.get("loop")
+    frames = _deep_frames(image, data, orientation, max_pixels) if depth == 16 else _frames(image, form, count, max_pixels)
     return Photo(
         form,
         _alike(frames) if form != "TIFF" else frames,
@@ -172,17 +179,24 @@ def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
         _kept_exif(exif),
         loop,
         _encoder(image, form, data),
-        _ours(image, exif, data),
+        _made(image, exif, data),
     )
 
 
-def _ours(image: PillowImage.Image, exif: PillowImage.Exif, data: bytes) -> bool:
-    if image.format == "BMP":
-        return data[6:10] == BMP_MARK
-    comment = image.info.get("comment", b"")  # where a GIF says it
-    return str(exif.get(Base.Software, "")).startswith("faceblur ") or (
-        isinstance(comment, bytes) and comment.startswith(b"faceblur ")
-    )
+def _made(image: PillowImage.Image, exif: PillowImage.Exif, data: bytes) -> Literal["", "anonymized", "preview"]:
+    comment = image.info.get("comment", b"") if image.format == "GIF" else b""  # where a GIF says it
+    said = comment.decode("latin-1") if isinstance(comment, bytes) and comment else str(exif.get(Base.Software, ""))
+    if said.startswith("preview, not anonymized, by faceblur"):
+        return "preview"
+    return "anonymized" if said.startswith("faceblur ") or (image.format == "BMP" and data[6:10] == BMP_MARK) else ""
+
+
+def _profile_alone(profile: bytes | None) -> bytes | None:
+    """Return an ICC profile without what may be hidden behind it; None if it is no profile."""
+    if not profile or len(profile) < 128 or profile[36:40] != b"acsp":
+        return None
+    length = int.from_bytes(profile[:4], "big")
+    return profile[:length] if 128 <= length <= len(profile) else None
 
 
 def _check_size(size: tuple[int, int], count: int, max_pixels: int) -> None:
@@ -201,17 +215,37 @@ def _depth(image: PillowImage.Image, form: str, data: bytes) -> int:
             raise UnreadableImage("10- and 12-bit AVIF is not supported, its depth would be lost; convert it to 16-bit PNG")
         return 8
     if form == "PNG":
+        if data[24] == 16 and image.mode == "I;16" and "transparency" in image.info:
+            raise UnreadableImage("16-bit grey PNG with a transparent colour is not supported; convert it to 16-bit RGBA")
         return 16 if data[24] == 16 else 8
     if form == "TIFF":
-        bits = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
-        bits = (bits,) if isinstance(bits, int) else bits
-        kind = image.tag_v2.get(339, (1,))  # type: ignore[attr-defined]
-        if max(bits) > 16 or 3 in (kind if isinstance(kind, tuple) else (kind,)):
-            raise UnreadableImage(f"{max(bits)}-bit TIFF is not supported; convert it to 16 bits")
-        if max(bits) > 8 and (image.mode not in ("I;16", "RGB", "RGBA") or image.tag_v2.get(262) == 0):  # type: ignore[attr-defined]
-            raise UnreadableImage(f"16-bit TIFF of mode {image.mode} is not supported; convert it to 16-bit RGB")
-        return 16 if max(bits) > 8 else 8
+        return _tiff_depth(image)
     return 8
+
+
+def _tiff_depth(image: PillowImage.Image) -> int:
+    """Return 8 or 16, the same for all pages."""
+    depths = set()
+    for number in range(getattr(image, "n_frames", 1)):
+        image.seek(number)
+        depths.add(_page_depth(image))
+    image.seek(0)
+    if len(depths) > 1:
+        raise UnreadableImage("a TIFF with pages of 8 and of 16 bits is not supported; split it")
+    return depths.pop()
+
+
+def _page_depth(page: Any) -> int:
+    bits, kind = page.tag_v2.get(258, (1,)), page.tag_v2.get(339, (1,))
+    deepest = max(bits) if isinstance(bits, tuple) else bits
+    if deepest > 16 or 3 in (kind if isinstance(kind, tuple) else (kind,)):
+        raise UnreadableImage(f"{deepest}-bit TIFF is not supported; convert it to 16 bits")
+    if page.mode != "P" and page.tag_v2.get(277, 1) != len(page.getbands()):
+        raise UnreadableImage(f"TIFF with {page.tag_v2[277]} channels is not supported; convert it to RGB or RGBA")
+    inverted, planar, premultiplied = page.tag_v2.get(262) == 0, page.tag_v2.get(284) == 2, 1 in page.tag_v2.get(338, ())
+    if deepest > 8 and (page.mode not in ("I;16", "RGB", "RGBA") or inverted or planar or premultiplied):
+        raise UnreadableImage(f"16-bit TIFF of this layout ({page.mode}) is not supported; convert it to plain 16-bit RGB")
+    return 16 if deepest > 8 else 8
 
 
 def _frames(image: PillowImage.Image, form: str, count: int, max_pixels: int) -> tuple[Frame, ...]:
@@ -240,13 +274,16 @@ def _frame(page: PillowImage.Image, *, upright_already: bool) -> Frame:
     return Frame(_upright(pixels.reshape(*pixels.shape[:2], -1), orientation), mode, duration)  # type: ignore[arg-type]
 
 
-def _deep_frames(image: PillowImage.Image, data: bytes, orientation: int) -> tuple[Frame, ...]:
+def _deep_frames(image: PillowImage.Image, data: bytes, orientation: int, max_pixels: int) -> tuple[Frame, ...]:
     """Read 16-bit pictures with OpenCV, for Pillow has no 16-bit RGB; Pillow has the last word on damaged files."""
     import cv2
 
     if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
         raise UnreadableImage("animated 16-bit PNG is not supported")
+    total = 0
     for page in ImageSequence.Iterator(image):
+        total += page.size[0] * page.size[1]
+        _check_size((total, 1), 1, max_pixels)
         page.load()
     ok, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if not ok or any(page.dtype != np.uint16 for page in pages):
@@ -300,11 +337,16 @@ def _kept_exif(exif: PillowImage.Exif) -> bytes:
     kept = PillowImage.Exif()
     for tag in KEPT_TAGS:
         if isinstance(exif.get(tag), str):
-            kept[tag] = exif[tag]
-    details = {tag: value for tag, value in exif.get_ifd(IFD.Exif).items() if tag not in DROPPED_EXIF_TAGS}
+            kept[tag] = _as_bytes(exif[tag])
+    details = {tag: value for tag, value in exif.get_ifd(IFD.Exif).items() if tag in KEPT_DETAILS}
     if details:
         kept.get_ifd(IFD.Exif).update(details)
     return kept.tobytes()
+
+
+def _as_bytes(value: Any) -> Any:
+    """Return text as the bytes that Pillow read it from: writing it as text, it would lose what is not ASCII."""
+    return value.encode("latin-1", "replace") if isinstance(value, str) else value
 
 
 def _encoder(image: PillowImage.Image, form: str, data: bytes) -> dict[str, Any]:
@@ -360,9 +402,13 @@ def encode_photo(
     exif = PillowImage.Exif()
     if keep_metadata and photo.exif:
         exif.load(photo.exif)
+        for tag in KEPT_TAGS:
+            if tag in exif:
+                exif[tag] = _as_bytes(exif[tag])
     exif[Base.Software] = software
     if photo.frames[0].depth == 16:
         return (_deep_png if form == "PNG" else _deep_tiff)(photo, exif)
+    photo = _with_fitting_profile(photo, form)
     pictures = list(_pictures(photo, form))
     options = _save_options(photo, form, quality, exif)
     buffer = io.BytesIO()
@@ -371,6 +417,29 @@ def encode_photo(
     if form == "BMP" and software == SOFTWARE:
         written = written[:6] + BMP_MARK + written[10:]
     return written
+
+
+def _with_fitting_profile(photo: Photo, form: str) -> Photo:
+    """Return the photo in sRGB and without its profile, if the format holds none or the channels must change."""
+    channels_stay = all(frame.mode in FORMATS[form].modes for frame in photo.frames)
+    if photo.icc_profile is None or (channels_stay and form not in ("BMP", "GIF")):
+        return photo
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(photo.icc_profile))
+        frames = tuple(_in_srgb(frame, profile) for frame in photo.frames)
+    except ImageCms.PyCMSError:  # a damaged profile, or one of another kind than the pixels: nobody could apply it
+        frames = photo.frames
+    return dataclasses.replace(photo, frames=frames, icc_profile=None)
+
+
+def _in_srgb(frame: Frame, profile: ImageCms.ImageCmsProfile) -> Frame:
+    color = np.ascontiguousarray(frame._color())
+    picture = PillowImage.fromarray(color.squeeze(2) if color.shape[2] == 1 else color)
+    converted = ImageCms.profileToProfile(picture, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    assert converted is not None  # it is None only when it works in place
+    alpha = [frame.pixels[..., -1:]] if frame.mode in ("LA", "RGBA") else []
+    pixels = np.concatenate([np.asarray(converted), *alpha], axis=2)
+    return dataclasses.replace(frame, pixels=pixels, mode="RGBA" if alpha else "RGB")
 
 
 def _pictures(photo: Photo, form: str) -> Iterator[PillowImage.Image]:
@@ -418,8 +487,7 @@ def _deep_tiff(photo: Photo, exif: PillowImage.Exif) -> bytes:
     import tifffile
 
     buffer = io.BytesIO()
-    text = {tag.value: (tag.value, "s", 0, exif[tag], True) for tag in KEPT_TAGS if tag in exif}
-    described = text.pop(Base.ImageDescription.value, None)
+    text = [(tag.value, "s", 0, _as_bytes(exif[tag]), True) for tag in KEPT_TAGS if tag in exif]
     with tifffile.TiffWriter(buffer) as writer:
         for frame in photo.frames:
             writer.write(
@@ -429,8 +497,7 @@ def _deep_tiff(photo: Photo, exif: PillowImage.Exif) -> bytes:
                 compression="zlib",
                 iccprofile=photo.icc_profile,
                 software=exif[Base.Software],
-                description=described and exif[Base.ImageDescription],
-                extratags=list(text.values()),
+                extratags=text,
                 metadata=None,
             )
     return buffer.getvalue()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import queue
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.files import write_whole
@@ -21,12 +24,12 @@ from faceblur_core.methods import Method
 from faceblur_core.pipeline import close, model_files
 from faceblur_core.plugins import distribution_versions
 from faceblur_core.run.jobs import Job
-from faceblur_core.run.manifest import GivenDetections, Row, detections_of, detections_to_json, settings_digest
+from faceblur_core.run.manifest import GivenDetections, ManifestWriter, Row, detections_of, detections_to_json, settings_digest
 from faceblur_core.run.preview import draw_preview
 from faceblur_core.types import Anonymized, Anonymizer, Detections, Image
 from faceblur_core.weights import sha256_of
 
-Skipped = Literal["done", "ours"]  #: an earlier run did it with the same settings; faceblur wrote the input
+Skipped = Literal["done", "ours"]  #: an earlier run did it with the same settings; faceblur made the input
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,11 @@ class Batch:
     max_pixels: int = DEFAULT_MAX_PIXELS
     given: GivenDetections | None = None
     done: Mapping[str, dict[str, Any]] | None = None  #: rows of an earlier run, to resume; None: do not
+    writer: ManifestWriter | None = None  #: gets each row as soon as its file is written
     workers: int = 1
     verbose: bool = False
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[tuple[Job, Row | Skipped]]:
+    def run(self, jobs: Sequence[Job]) -> Generator[tuple[Job, Row | Skipped]]:
         """Yield each job as it ends, with its row or with why the file was passed over.
 
         Stopping the iteration lets the files in work be finished and starts no more.
@@ -65,26 +69,30 @@ class Batch:
             return
         workers = max(1, min(self.workers, len(jobs)))
         self._share_cores(workers)
-        makers: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         team: list[_Worker] = []
         try:
             for _ in range(workers):
                 team.append(_Worker(self))
-                makers.put(team[-1])
-            yield from self._work(jobs, makers, workers, _Context.of(self, team[0].anonymizer))
+                idle.put(team[-1])
+            yield from self._work(jobs, idle, workers, _Context.of(self, team[0].anonymizer))
         finally:
             for worker in team:
-                close(worker.anonymizer)
+                with contextlib.suppress(Exception):  # the work is done; what a plugin does wrong now harms nobody
+                    close(worker.anonymizer)
 
     def _work(
-        self, jobs: Sequence[Job], makers: queue.SimpleQueue[_Worker], workers: int, context: _Context
+        self, jobs: Sequence[Job], idle: queue.SimpleQueue[_Worker], workers: int, context: _Context
     ) -> Iterator[tuple[Job, Row | Skipped]]:
         def one(job: Job) -> tuple[Job, Row | Skipped]:
-            worker = makers.get()
+            worker = idle.get()
             try:
-                return job, worker.row(job, context)
+                row = worker.row(job, context)
+                if self.writer and not isinstance(row, str):
+                    self.writer.write(row)
+                return job, row
             finally:
-                makers.put(worker)
+                idle.put(worker)
 
         pool = ThreadPoolExecutor(workers, thread_name_prefix="faceblur")
         try:
@@ -113,14 +121,17 @@ class _Context:
     @classmethod
     def of(cls, batch: Batch, anonymizer: Anonymizer) -> _Context:
         options = batch.method.resolved()
-        weights = {path.name: sha256_of(path) for path in model_files(anonymizer)}
+        try:
+            weights = {path.name: sha256_of(path) for path in model_files(anonymizer)}
+        except OSError as error:
+            raise FaceblurError(f"method {batch.method.text!r} names a model file that is not there: {error.filename}") from None
         versions = distribution_versions(["faceblur-core", *(entry.distribution for _, entry in batch.method.parts())])
         boxes = sha256_of(batch.given.path) if batch.given else ""
         decides = {
             "method": batch.method.spec,
             "options": options,
             "weights": weights,
-            "core": versions["faceblur-core"],
+            "versions": versions,
             "detections": boxes,
             "output": vars(batch.output),
         }
@@ -135,7 +146,7 @@ class _GivenDetector:
         self.frame = 0
 
     def __call__(self, image: Image) -> Detections:
-        found = detections_of(self.items, self.frame)
+        found = detections_of(self.items, self.frame, *image.shape[:2])
         self.frame += 1
         return found
 
@@ -157,13 +168,13 @@ class _Worker:
         try:
             if skipped := self._process(job, row):
                 return skipped
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # whatever a decoder or a stranger's plugin raises
             row.outcome, row.error = "error", self._explain(error)
         row.ms["total"] = (time.perf_counter() - started) * 1e3
         row.ms = {stage: round(value, 2) for stage, value in row.ms.items()}
         return row
 
-    def _explain(self, error: Exception) -> str:
+    def _explain(self, error: BaseException) -> str:
         if isinstance(error, FaceblurError):
             return error.message
         if isinstance(error, OSError) and error.strerror:
@@ -188,7 +199,7 @@ class _Worker:
         started = time.perf_counter()
         photo = read_photo(data, batch.max_pixels)
         row.ms["decode"] = (time.perf_counter() - started) * 1e3
-        if photo.ours and not batch.again:
+        if photo.made and not batch.again:
             return "ours"
         _check_free(job.target, photo, batch)
         form = output.form or photo.format
@@ -196,18 +207,38 @@ class _Worker:
             check_format(photo, form)
         if self._boxes and batch.given:
             self._boxes.items, self._boxes.frame = batch.given.find(job.name, job.source, row.input_sha256), 0
+        self._check_frames(photo)
         photo = self._anonymize(photo, row)
         if row.outcome == "no-face" and output.fail_on_no_face:
             raise FaceblurError("no face was found, and --fail-on-no-face says that there is one; nothing was written")
         started = time.perf_counter()
         software = PREVIEW if output.preview else SOFTWARE
-        encoded = encode_photo(photo, form, output.quality, keep_metadata=output.keep_metadata, software=software)
+        encoded = self._encode(photo, form, software)
         encoded_at = time.perf_counter()
-        job.target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(job.target, encoded)
+        try:
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(job.target, encoded)
+        except OSError as error:
+            raise FaceblurError(f"{job.target} cannot be written ({error.strerror})") from error
         row.ms |= {"encode": (encoded_at - started) * 1e3, "write": (time.perf_counter() - encoded_at) * 1e3}
         row.output, row.output_sha256 = str(job.target), hashlib.sha256(encoded).hexdigest()
         return None
+
+    def _encode(self, photo: Photo, form: str, software: str) -> bytes:
+        output = self.batch.output
+        try:
+            return encode_photo(photo, form, output.quality, keep_metadata=output.keep_metadata, software=software)
+        except FaceblurError:
+            raise
+        except Exception as error:  # each encoder has limits and messages of its own
+            height, width = photo.frames[0].pixels.shape[:2]
+            raise FaceblurError(f"{width} x {height} pixels cannot be written as {form} ({error}); try --format png") from error
+
+    def _check_frames(self, photo: Photo) -> None:
+        """:raises FaceblurError: if boxes were given for frames that the file does not have."""
+        last = max((item.get("frame", 0) for item in self._boxes.items), default=0) if self._boxes else 0
+        if last >= len(photo.frames):
+            raise FaceblurError(f"a box was given for frame {last}, the file has {len(photo.frames)}, counted from 0")
 
     def _anonymize(self, photo: Photo, row: Row) -> Photo:
         """Return the photo with every frame anonymized (or drawn on, for a preview); fills in the row."""
@@ -230,8 +261,9 @@ class _Worker:
             pixels += result.mask.size
         row.detections = detections_to_json(found)
         row.masked_share = round(hidden / pixels, 6)
-        row.outcome = "faces" if row.detections or hidden else "no-face"
-        return dataclasses.replace(photo, frames=tuple(frames))
+        row.outcome = "faces" if hidden else "no-face"
+        recoloured = any(frame.mode != before.mode for frame, before in zip(frames, photo.frames, strict=True))
+        return dataclasses.replace(photo, frames=tuple(frames), icc_profile=None if recoloured else photo.icc_profile)
 
 
 def _is_done(earlier: Mapping[str, Any] | None, row: Row, target: Path) -> bool:
@@ -252,7 +284,8 @@ def _check_free(target: Path, photo: Photo, batch: Batch) -> None:
         return
     if batch.done is not None and target.is_file():
         try:
-            if read_photo(target.read_bytes(), batch.max_pixels).ours:
+            made = read_photo(target.read_bytes(), batch.max_pixels).made
+            if made == ("preview" if batch.output.preview else "anonymized"):
                 return
         except FaceblurError:
             pass
@@ -263,5 +296,10 @@ def _check_result(before: Image, result: Anonymized) -> None:
     """:raises FaceblurError: if a plugin's method broke its contract; nothing is written then."""
     if result.image.shape != before.shape or result.image.dtype != before.dtype:
         raise FaceblurError(f"the method returned an image {result.image.shape} {result.image.dtype}, not {before.shape} uint8")
-    if result.mask.shape != before.shape[:2]:
-        raise FaceblurError(f"the method returned a mask {result.mask.shape}, not {before.shape[:2]}")
+    mask = result.mask
+    if mask.shape != before.shape[:2] or mask.dtype != np.float32:
+        raise FaceblurError(f"the method returned a mask {mask.shape} {mask.dtype}, not {before.shape[:2]} float32")
+    if not (mask.min() >= 0 and mask.max() <= 1):  # also false for nan
+        raise FaceblurError("the method returned a mask that is not within 0..1")
+    if result.detections is not None and len(result.detections) and not mask.max() > 0:
+        raise FaceblurError(f"the method found {len(result.detections)} faces and hid nothing")

@@ -32,7 +32,9 @@ class Plan:
 
     jobs: list[Job] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)  #: folders that could not be listed
-    passed_over: Counter[str] = field(default_factory=Counter)  #: files in folders that are no photos, by suffix
+    passed_over: Counter[str] = field(
+        default_factory=Counter
+    )  #: files in folders that are no photos, by suffix; links to folders
 
 
 def plan_jobs(inputs: Sequence[str], output: Path, form: str | None) -> Plan:
@@ -43,8 +45,18 @@ def plan_jobs(inputs: Sequence[str], output: Path, form: str | None) -> Plan:
     :raises UsageMistake: if an input does not exist, two inputs would get one output, or an output is an input
     """
     plan = Plan()
-    pairs = [pair for text in inputs for pair in _expand(text, output, plan)]
-    single = len(pairs) == 1 and _is_file_name(output) and len(inputs) == 1 and not Path(inputs[0]).is_dir()
+    pairs: list[tuple[Path, str]] = []
+    for text in inputs:
+        if not text:
+            raise UsageMistake("an input is empty; name a file, a folder or a glob pattern")
+        try:
+            pairs += list(_expand(text, output, plan))
+        except OSError as error:
+            raise UsageMistake(f"{text}: {error.strerror}") from None
+    single = _is_file_name(output)
+    _check_folder(output.parent if single else output)
+    if single:
+        _check_single(inputs, output, len(pairs), form)
     for source, name in pairs:
         target = output if single else output / name
         if form and not single:
@@ -57,7 +69,25 @@ def plan_jobs(inputs: Sequence[str], output: Path, form: str | None) -> Plan:
 
 
 def _is_file_name(path: Path) -> bool:
-    return path.suffix.lower() in FORMAT_OF and not path.is_dir()
+    return path.suffix.lower() in (*FORMAT_OF, *UNREADABLE_PHOTOS) and not path.is_dir()
+
+
+def _check_folder(folder: Path) -> None:
+    """:raises UsageMistake: if it, or the nearest of its parents that exists, is a file."""
+    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
+    if there and not there.is_dir():
+        raise UsageMistake(f"-o {folder}: {there} is no folder")
+
+
+def _check_single(inputs: Sequence[str], output: Path, count: int, form: str | None) -> None:
+    """:raises UsageMistake: if ``-o`` names a file, but not one that the only input can be written to."""
+    suffix = output.suffix.lower()
+    if suffix in UNREADABLE_PHOTOS:
+        raise UsageMistake(f"-o {output}: {suffix} cannot be written; it can be: {', '.join(sorted(FORMAT_OF))}")
+    if len(inputs) != 1 or count != 1 or Path(inputs[0]).is_dir():
+        raise UsageMistake(f"-o {output} names one file, but the input is a folder or several files; name a folder")
+    if form and FORMAT_OF[suffix] != form:
+        raise UsageMistake(f"-o {output} and --format {form.lower()} contradict each other")
 
 
 def _with_format(target: Path, form: str) -> Path:
@@ -76,7 +106,12 @@ def _expand(text: str, output: Path, plan: Plan) -> Iterator[tuple[Path, str]]:
             raise UsageMistake(f"no file matches {text}")
         base = _fixed_part(text)
         for match in found:
-            if match.is_file() and not _inside(match, output):
+            if ".." in match.relative_to(base).parts:
+                raise UsageMistake(f"{text}: '..' after a wildcard would lead out of the output folder")
+            if match.is_dir():
+                inside = match.relative_to(base).as_posix()
+                yield from ((source, f"{inside}/{name}") for source, name in _walk(match, output, plan))
+            elif not (_inside(match, output) and not _inside(base, output)):
                 yield match, match.relative_to(base).as_posix()
     else:
         raise UsageMistake(f"no file or folder {text}")
@@ -95,6 +130,7 @@ def _walk(folder: Path, output: Path, plan: Plan) -> Iterator[tuple[Path, str]]:
 
     for root, folders, files in os.walk(folder, onerror=note):
         here = Path(root)
+        plan.passed_over["linked folders"] += sum((here / name).is_symlink() for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not _same(here / name, output))
         for name in sorted(files):
             suffix = Path(name).suffix.lower()
@@ -107,18 +143,23 @@ def _walk(folder: Path, output: Path, plan: Plan) -> Iterator[tuple[Path, str]]:
 
 
 def _same(path: Path, other: Path) -> bool:
-    return path.resolve() == other.resolve()
+    return _real(path) == _real(other)
 
 
 def _inside(path: Path, folder: Path) -> bool:
-    return folder.is_dir() and path.resolve().is_relative_to(folder.resolve())
+    return folder.is_dir() and _real(path).is_relative_to(_real(folder))
+
+
+def _real(path: Path) -> Path:
+    """Return the path without links; one that leads in a circle stays as far as it is known."""
+    return Path(os.path.realpath(path))
 
 
 def _check_targets(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
+    sources = {_real(job.source) for job in jobs}
     seen: dict[Path, Path] = {}
     for job in jobs:
-        target = job.target.resolve()
+        target = _real(job.target)
         if target in sources:
             raise UsageMistake(f"{job.target} would be written over an input; choose another folder with -o")
         if target in seen:

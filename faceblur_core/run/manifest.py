@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,24 +66,30 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
 
 
 class ManifestWriter:
-    """Appends rows to a file, each written out at once, so that a run that is cut off loses none."""
+    """Appends rows to a file, each written out at once, so that a run that is cut off loses none. For many threads."""
 
     def __init__(self, path: Path, *, resume: bool, overwrite: bool) -> None:
         """:raises UsageMistake: if the file exists and neither ``resume`` nor ``overwrite`` says what to do."""
         if path.exists() and not (resume or overwrite):
             raise UsageMistake(f"manifest {path} exists; continue it with --resume, or replace it with --overwrite")
         self.path = path
+        self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("a" if resume else "w", encoding="utf-8")
+            self._file: TextIO = path.open("a", encoding="utf-8")
+            self._replace = not resume  #: an old manifest is emptied by the first row, not by a run that cannot start
         except OSError as error:
             raise FaceblurError(f"manifest {path}: {error.strerror}") from None
 
     def write(self, row: Row) -> None:
         """:raises FaceblurError: if the file cannot be written, for example because the disk is full."""
         try:
-            self._file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
-            self._file.flush()
+            with self._lock:
+                if self._replace and self.path.is_file():
+                    self._file.truncate(0)
+                self._replace = False
+                self._file.write(json.dumps(asdict(row)) + "\n")
+                self._file.flush()
         except OSError as error:
             raise FaceblurError(f"manifest {self.path}: {error.strerror}") from None
 
@@ -92,13 +100,14 @@ class ManifestWriter:
             raise FaceblurError(f"manifest {self.path}: {error.strerror}") from None
 
 
-def read_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def read_rows(path: Path, *, cut_off: bool = False) -> list[tuple[int, dict[str, Any]]]:
     """Return (line number, object) for every line of a JSONL file that is not blank.
 
+    :param cut_off: pass over a last line without its end that is no JSON
     :raises UsageMistake: if the file cannot be read or a line is no JSON object; names the line
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise UsageMistake(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -109,7 +118,9 @@ def read_rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
+            if cut_off and number == len(lines) > 1:
+                break
             raise UsageMistake(f"{path}, line {number}: no JSON ({error})") from None
         if not isinstance(row, dict):
             raise UsageMistake(f"{path}, line {number}: not a JSON object")
@@ -121,32 +132,50 @@ def finished(path: Path) -> dict[str, dict[str, Any]]:
     """Return the last row of each input in a manifest; a last line that was cut off in writing is passed over."""
     if not path.exists():
         return {}
-    text = path.read_text(encoding="utf-8", errors="replace")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_whole(path, whole.encode())
-    return {row["input"]: row for _, row in read_rows(path) if isinstance(row.get("input"), str)}
+    rows = read_rows(path, cut_off=True)
+    _end_last_line(path)
+    return {row["input"]: row for _, row in rows if isinstance(row.get("input"), str)}
+
+
+def _end_last_line(path: Path) -> None:
+    """Drop a last line that was cut off in writing; end one that only lacks its line end."""
+    data = path.read_bytes()
+    last = data[data.rfind(b"\n") + 1 :]
+    if not last:
+        return
+    try:
+        json.loads(last)
+    except ValueError:
+        write_whole(path, data[: len(data) - len(last)])
+    else:
+        write_whole(path, data + b"\n")
+
+
+@dataclass(frozen=True)
+class _GivenRow:
+    name: str | None
+    sha256: str | None
+    detections: list[dict[str, Any]]
 
 
 @dataclass
 class GivenDetections:
     """Boxes from a file in place of a detector: a manifest, edited or not, or rows from another tool.
 
-    A row needs ``input`` (or ``file``), the photo's path as the manifest names it, or ``input_sha256``; and
-    ``detections``, a list of ``{"box": [x1, y1, x2, y2], "score": 0.9, "frame": 0}`` in pixels of the upright photo;
-    score and frame may be left out. An empty list says that the photo has no face.
+    A row needs ``input`` (or ``file``), the photo's path as the manifest names it, or ``input_sha256``, or both, which
+    must then fit; and ``detections``, a list of ``{"box": [x1, y1, x2, y2], "score": 0.9, "frame": 0}`` in pixels of the
+    upright photo. Without ``frame`` a box counts for every frame. An empty list says that the photo has no face.
     """
 
     path: Path
-    by_name: dict[str, list[list[dict[str, Any]]]] = field(default_factory=dict)
-    by_sha256: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    _rows: list[_GivenRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for number, row in read_rows(self.path):
             where = f"{self.path}, line {number}"
-            if row.get("outcome") == "error":
-                continue
             found = row.get("detections")
+            if row.get("outcome") == "error" and not found:
+                continue
             if not isinstance(found, list):
                 raise UsageMistake(f"{where}: needs a list 'detections'")
             for item in found:
@@ -155,25 +184,23 @@ class GivenDetections:
             digest = row.get("input_sha256") or None
             if not isinstance(name, str) and not isinstance(digest, str):
                 raise UsageMistake(f"{where}: needs 'input', the photo's path, or 'input_sha256'")
-            if isinstance(name, str):
-                self.by_name.setdefault(name, []).append(found)
-            if isinstance(digest, str):
-                self.by_sha256[digest] = found
+            self._rows.append(_GivenRow(name, digest, found))
 
     def find(self, name: str, source: Path, sha256: str) -> list[dict[str, Any]]:
-        """Return the given faces of a photo: by its content, else by its path.
+        """Return the given faces of a photo: those of the row with its path, else those of the row with its content.
 
-        :raises FaceblurError: if there is no row for it, or several
+        :raises FaceblurError: if there is no row for it, if rows disagree, or if the photo is not the one of its row
         """
-        if sha256 in self.by_sha256:
-            return self.by_sha256[sha256]
-        for key in (name, source.as_posix()):
-            rows = self.by_name.get(key, [])
-            if len(rows) > 1:
-                raise FaceblurError(f"{self.path} has {len(rows)} rows for {key}")
-            if rows:
-                return rows[0]
-        raise FaceblurError(f"{self.path} has no row for it; an empty list of detections says that there is no face")
+        names = {os.path.normpath(name), os.path.normpath(source), os.path.abspath(source)}
+        rows = [row for row in self._rows if row.name is not None and os.path.normpath(row.name) in names]
+        if any(row.sha256 not in (None, sha256) for row in rows):
+            raise FaceblurError(f"the row for it in {self.path} was made from another version of the photo (input_sha256)")
+        rows = rows or [row for row in self._rows if row.sha256 == sha256]
+        if not rows:
+            raise FaceblurError(f"{self.path} has no row for it; an empty list of detections says that there is no face")
+        if any(row.detections != rows[0].detections for row in rows):
+            raise FaceblurError(f"{self.path} has {len(rows)} rows for it that differ")
+        return rows[0].detections
 
 
 def _check_detection(item: Any, where: str) -> None:
@@ -185,13 +212,22 @@ def _check_detection(item: Any, where: str) -> None:
         raise UsageMistake(f"{where}: a detection needs 'box': [x1, y1, x2, y2] in pixels, and a score is a number")
     if box[2] <= box[0] or box[3] <= box[1]:
         raise UsageMistake(f"{where}: box {box} is empty; it is x1, y1, x2, y2 with x1 < x2 and y1 < y2")
-    if not isinstance(item.get("frame", 0), int) or item.get("frame", 0) < 0:
+    if box[2] - box[0] < 1 or box[3] - box[1] < 1:
+        raise UsageMistake(f"{where}: box {box} is smaller than a pixel; boxes are in pixels of the photo, not in shares of it")
+    frame = item.get("frame", 0)
+    if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0:
         raise UsageMistake(f"{where}: 'frame' is the number of a frame, from 0")
 
 
-def detections_of(items: Sequence[Mapping[str, Any]], frame: int) -> Detections:
-    """Return the given faces of one frame."""
-    mine = [item for item in items if item.get("frame", 0) == frame]
+def detections_of(items: Sequence[Mapping[str, Any]], frame: int, height: int, width: int) -> Detections:
+    """Return the given faces of one frame of that size.
+
+    :raises FaceblurError: if a box lies outside the picture, where it would hide nothing
+    """
+    mine = [item for item in items if item.get("frame", frame) == frame]
+    for x1, y1, x2, y2 in (item["box"] for item in mine):
+        if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+            raise FaceblurError(f"the given box {[x1, y1, x2, y2]} lies outside the picture of {width} x {height} pixels")
     if not mine:
         return Detections.none()
     return Detections(np.array([item["box"] for item in mine]), np.array([item.get("score", 1.0) for item in mine]))

@@ -8,8 +8,11 @@ from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import DetectorContract
 from faceblur_core.types import box_iou
+from faceblur_core.weights import present
+from faceblur_yolo import DEFAULT
 from faceblur_yolo.detector import choose_classes, head_part
 
+pytestmark = pytest.mark.skipif(present(DEFAULT) is None, reason=f"needs {DEFAULT.file} in FACEBLUR_MODELS; it has no download")
 FACE = np.float32([[178, 65, 269, 176]])  # of the astronaut
 
 

@@ -30,6 +30,41 @@ class Leaky:
         return result
 
 
+def _found(image, mask):
+    return Detections(np.array([[0, 0, *image.shape[1::-1]]]), np.ones(1), mask=mask)
+
+
+@dataclass
+class NanMask:
+    def __call__(self, image):
+        return _found(image, np.full(image.shape[:2], np.nan, np.float32))
+
+
+@dataclass
+class EmptyMask:
+    def __call__(self, image):
+        return _found(image, np.zeros(image.shape[:2], np.float32))
+
+
+@dataclass
+class InPlace:
+    def __call__(self, image, mask):
+        image[mask > 0] = 0
+        return image
+
+
+@dataclass
+class Quitter:
+    def __call__(self, image, mask):
+        raise SystemExit(7)
+
+
+@dataclass
+class Moody:
+    def __post_init__(self):
+        raise ValueError("bad mood")
+
+
 @dataclass
 class Shrinker:
     def __call__(self, image):
@@ -42,12 +77,19 @@ def _row(name, attribute):
 
 @hookimpl
 def faceblur_detectors():
-    return [_row("everywhere", "Everywhere")]
+    explosive = Component(name="explosive", summary="explosive", factory="sloppyplug_explosive:Explosive")
+    return [
+        _row("everywhere", "Everywhere"),
+        _row("moody", "Moody"),
+        _row("nanmask", "NanMask"),
+        _row("emptymask", "EmptyMask"),
+        explosive,
+    ]
 
 
 @hookimpl
 def faceblur_obfuscators():
-    return [_row("leaky", "Leaky")]
+    return [_row("leaky", "Leaky"), _row("inplace", "InPlace"), _row("quitter", "Quitter")]
 
 
 @hookimpl

@@ -22,10 +22,10 @@ class HaarDetector:
     Scores are the sums of the last stage's weights: unbounded, comparable within one cascade only.
     """
 
-    scale_factor: Annotated[float, Gt(1), Le(3)] = option(1.1, "step between the sizes that are searched")
+    scale_factor: Annotated[float, Ge(1.01), Le(3)] = option(1.1, "step between the sizes that are searched")
     min_neighbors: Annotated[int, Ge(0)] = option(5, "how many overlapping hits make a face")
-    min_size: Annotated[int, Ge(0)] = option(20, "smallest face, pixels")
-    max_size: Annotated[int, Ge(0)] = option(0, "largest face, pixels; 0: no limit")
+    min_size: Annotated[int, Ge(0), Le(100_000)] = option(20, "smallest face, pixels")
+    max_size: Annotated[int, Ge(0), Le(100_000)] = option(0, "largest face, pixels; 0: no limit")
     profile: bool = option(True, "look for profiles too")
     nms_threshold: Annotated[float, Gt(0), Le(1)] = option(0.3, "hits of two cascades that overlap more are one face")
     model_files: list[Path] = field(init=False, repr=False)
