@@ -62,7 +62,7 @@ def main() -> NoReturn:
 
 def _nowhere() -> TextIO:
     """Return a stream for an output that was closed by who started us, so that no other file gets its number."""
-    return open(os.devnull, "w")  # noqa: SIM115 - it stays open to the end
+    return open(os.devnull, "w")
 
 
 def _run() -> int:
