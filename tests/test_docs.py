@@ -1,6 +1,8 @@
 """Docs and code say the same."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -61,6 +63,10 @@ def test_method_files_ship_with_the_package():
     assert wheel["force-include"]["configs/methods"] == "faceblur_core/configs/methods"
     for path in (ROOT / "configs" / "methods").glob("*.yaml"):
         assert set(yaml.safe_load(path.read_text())) <= {"summary", "method", "options"}
+
+
+def test_the_published_tables_are_those_of_the_csv_files():
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "tables.py", "--check"], check=True)
 
 
 def test_relative_links_lead_somewhere():

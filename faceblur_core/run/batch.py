@@ -142,12 +142,19 @@ class _GivenDetector:
     """Stands in for the method's detector: returns the faces that were given for the frame at hand."""
 
     def __init__(self) -> None:
-        self.items: Sequence[Mapping[str, Any]] = ()
-        self.frame = 0
+        self._items: Sequence[Mapping[str, Any]] = ()
+        self._frame = 0
+
+    def start(self, items: Sequence[Mapping[str, Any]], frames: int) -> None:
+        """Begin a file. :raises FaceblurError: if a face was given for a frame that the file does not have."""
+        last = max((item.get("frame", 0) for item in items), default=0)
+        if last >= frames:
+            raise FaceblurError(f"a box was given for frame {last}, the file has {frames}, counted from 0")
+        self._items, self._frame = items, 0
 
     def __call__(self, image: Image) -> Detections:
-        found = detections_of(self.items, self.frame, *image.shape[:2])
-        self.frame += 1
+        found = detections_of(self._items, self._frame, *image.shape[:2])
+        self._frame += 1
         return found
 
 
@@ -188,44 +195,34 @@ class _Worker:
 
     def _process(self, job: Job, row: Row) -> Skipped | None:
         batch, output = self.batch, self.batch.output
-        started = time.perf_counter()
-        if job.source.exists() and not job.source.is_file():  # a pipe would be waited for without end
-            raise UnreadableImage("not a regular file")
-        data = job.source.read_bytes()
-        row.ms["read"] = (time.perf_counter() - started) * 1e3
+        with _timed(row, "read"):
+            data = _read(job.source)
         row.input_sha256 = hashlib.sha256(data).hexdigest()
         if batch.done is not None and _is_done(batch.done.get(job.name), row, job.target):
             return "done"
-        started = time.perf_counter()
-        photo = read_photo(data, batch.max_pixels)
-        row.ms["decode"] = (time.perf_counter() - started) * 1e3
+        with _timed(row, "decode"):
+            photo = read_photo(data, batch.max_pixels)
         if photo.made and not batch.again:
             return "ours"
-        _check_free(job.target, photo, batch)
         form = output.form or photo.format
         if not output.preview:
             check_format(photo, form)
+        _check_free(job.target, batch)
         if self._boxes and batch.given:
-            self._boxes.items, self._boxes.frame = batch.given.find(job.name, job.source, row.input_sha256), 0
-        self._check_frames(photo)
+            self._boxes.start(batch.given.find(job.name, job.source, row.input_sha256), len(photo.frames))
         photo = self._anonymize(photo, row)
         if row.outcome == "no-face" and output.fail_on_no_face:
             raise FaceblurError("no face was found, and --fail-on-no-face says that there is one; nothing was written")
-        started = time.perf_counter()
-        software = PREVIEW if output.preview else SOFTWARE
-        encoded = self._encode(photo, form, software)
-        encoded_at = time.perf_counter()
-        try:
-            job.target.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(job.target, encoded)
-        except OSError as error:
-            raise FaceblurError(f"{job.target} cannot be written ({error.strerror})") from error
-        row.ms |= {"encode": (encoded_at - started) * 1e3, "write": (time.perf_counter() - encoded_at) * 1e3}
+        with _timed(row, "encode"):
+            encoded = self._encode(photo, form)
+        with _timed(row, "write"):
+            _write(job.target, encoded)
         row.output, row.output_sha256 = str(job.target), hashlib.sha256(encoded).hexdigest()
         return None
 
-    def _encode(self, photo: Photo, form: str, software: str) -> bytes:
+    def _encode(self, photo: Photo, form: str) -> bytes:
         output = self.batch.output
+        software = PREVIEW if output.preview else SOFTWARE
         try:
             return encode_photo(photo, form, output.quality, keep_metadata=output.keep_metadata, software=software)
         except FaceblurError:
@@ -233,12 +230,6 @@ class _Worker:
         except Exception as error:  # each encoder has limits and messages of its own
             height, width = photo.frames[0].pixels.shape[:2]
             raise FaceblurError(f"{width} x {height} pixels cannot be written as {form} ({error}); try --format png") from error
-
-    def _check_frames(self, photo: Photo) -> None:
-        """:raises FaceblurError: if boxes were given for frames that the file does not have."""
-        last = max((item.get("frame", 0) for item in self._boxes.items), default=0) if self._boxes else 0
-        if last >= len(photo.frames):
-            raise FaceblurError(f"a box was given for frame {last}, the file has {len(photo.frames)}, counted from 0")
 
     def _anonymize(self, photo: Photo, row: Row) -> Photo:
         """Return the photo with every frame anonymized (or drawn on, for a preview); fills in the row."""
@@ -250,20 +241,41 @@ class _Worker:
             started = time.perf_counter()
             result = self.anonymizer(before)
             spent = result.info.get("ms") or {"anonymize": (time.perf_counter() - started) * 1e3}
-            _check_result(before, result)
+            masked = _checked_share(before, result)
             for stage, ms in spent.items():
                 row.ms[stage] = row.ms.get(stage, 0.0) + ms
             frames.append(
                 draw_preview(frame, result) if self.batch.output.preview else frame.with_hidden(before, result.image, result.mask)
             )
             found.append(result.detections)
-            hidden += float(result.mask.mean()) * result.mask.size if result.image is not before else 0.0
+            hidden += masked * result.mask.size if result.image is not before else 0.0
             pixels += result.mask.size
         row.detections = detections_to_json(found)
         row.masked_share = round(hidden / pixels, 6)
         row.outcome = "faces" if hidden else "no-face"
         recoloured = any(frame.mode != before.mode for frame, before in zip(frames, photo.frames, strict=True))
         return dataclasses.replace(photo, frames=tuple(frames), icc_profile=None if recoloured else photo.icc_profile)
+
+
+@contextlib.contextmanager
+def _timed(row: Row, stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    row.ms[stage] = (time.perf_counter() - started) * 1e3
+
+
+def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise UnreadableImage("not a regular file")
+    return path.read_bytes()
+
+
+def _write(target: Path, data: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, data)
+    except OSError as error:
+        raise FaceblurError(f"{target} cannot be written ({error.strerror})") from error
 
 
 def _is_done(earlier: Mapping[str, Any] | None, row: Row, target: Path) -> bool:
@@ -278,7 +290,7 @@ def _is_done(earlier: Mapping[str, Any] | None, row: Row, target: Path) -> bool:
     )
 
 
-def _check_free(target: Path, photo: Photo, batch: Batch) -> None:
+def _check_free(target: Path, batch: Batch) -> None:
     """:raises UsageMistake: if the target exists and may not be replaced. A resumed run may replace what faceblur wrote."""
     if not target.exists() or (batch.overwrite and target.is_file()):
         return
@@ -292,14 +304,22 @@ def _check_free(target: Path, photo: Photo, batch: Batch) -> None:
     raise UsageMistake(f"{target} exists; --overwrite replaces it")
 
 
-def _check_result(before: Image, result: Anonymized) -> None:
-    """:raises FaceblurError: if a plugin's method broke its contract; nothing is written then."""
-    if result.image.shape != before.shape or result.image.dtype != before.dtype:
-        raise FaceblurError(f"the method returned an image {result.image.shape} {result.image.dtype}, not {before.shape} uint8")
-    mask = result.mask
+def _checked_share(before: Image, result: Anonymized) -> float:
+    """Return the mean of the mask.
+
+    :raises FaceblurError: if a plugin's method broke its contract; nothing is written then
+    """
+    import cv2
+
+    image, mask = result.image, result.mask
+    if image.shape != before.shape or image.dtype != before.dtype:
+        raise FaceblurError(f"the method returned an image {image.shape} {image.dtype}, not {before.shape} uint8")
     if mask.shape != before.shape[:2] or mask.dtype != np.float32:
         raise FaceblurError(f"the method returned a mask {mask.shape} {mask.dtype}, not {before.shape[:2]} float32")
-    if not (mask.min() >= 0 and mask.max() <= 1):  # also false for nan
+    share = float(mask.mean())
+    lowest, highest, _, _ = cv2.minMaxLoc(mask)
+    if not (lowest >= 0 and highest <= 1 and np.isfinite(share)):  # the search passes over nan, the mean does not
         raise FaceblurError("the method returned a mask that is not within 0..1")
-    if result.detections is not None and len(result.detections) and not mask.max() > 0:
+    if result.detections is not None and len(result.detections) and not highest > 0:
         raise FaceblurError(f"the method found {len(result.detections)} faces and hid nothing")
+    return share
