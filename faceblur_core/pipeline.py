@@ -27,6 +27,7 @@ from faceblur_core.types import (
     option,
 )
 
+SMALLEST_TILE = 16  #: pixels
 EDGE = 0.02  #: a box within this share of its size of the image's edge belongs to a face that is cut off there
 
 
@@ -94,6 +95,10 @@ class Tiling:
     size: Annotated[int, Ge(0)] = option(0, "side of the tiles in pixels, beside the whole image; 0: no tiles")
     overlap: Annotated[float, Ge(0), Lt(0.9)] = option(0.25, "overlap of neighbouring tiles, as a share of their side")
     iou: Annotated[float, Gt(0), Le(1)] = option(0.3, "boxes that overlap more than this are one face")
+
+    def __post_init__(self) -> None:
+        if 0 < self.size < SMALLEST_TILE:  # a million tiles would be a hang, not a search
+            raise UsageMistake(f"tile.size={self.size} is too small; at least {SMALLEST_TILE} pixels, or 0 for no tiles")
 
     def tiles(self, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield x1, y1, x2, y2 of tiles that cover the image; none if it is no larger than one tile."""

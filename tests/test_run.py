@@ -624,6 +624,7 @@ BAD_COMMANDS = {
     ("-m", "haar", "--set", "detector.min_neighbours=3"): "Did you mean detector.min_neighbors",
     ("-m", "haar|yunet", "--set", "detector.votes=3"): "detector.votes=3 must be from 1 to 2",
     ("-m", "haar|yunet", "--set", "detector.scale_factor=3"): "Did you mean detector.haar.scale_factor?",
+    ("-m", "haar", "--set", "tile.size=5"): "tile.size=5 is too small; at least 16 pixels",
     ("-m", "haar", "--resume"): "--resume needs --manifest",
     ("-m", "haar", "--workers", "0"): "0 is not in the range 1<=x<=64. (faceblur run --help explains)",
     ("-m", "haar", "--nonsense"): "No such option '--nonsense'. (faceblur run --help explains)",

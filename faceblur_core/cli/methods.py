@@ -86,7 +86,7 @@ def _file_row(name: str, installed: Plugins) -> dict[str, str]:
     try:
         found = find_method(name, {}, installed)
     except FaceblurError as error:  # it needs a plugin that is not installed, or is no method
-        return {"name": name, "method": "", "summary": f"not usable: {error.message}"}
+        return {"name": name, "method": "", "summary": f"not usable here: {error.message.partition('. ')[0]}"}
     return {"name": name, "method": found.spec, "summary": found.summary}
 
 

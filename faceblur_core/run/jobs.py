@@ -32,9 +32,7 @@ class Plan:
 
     jobs: list[Job] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)  #: folders that could not be listed
-    passed_over: Counter[str] = field(
-        default_factory=Counter
-    )  #: files in folders that are no photos, by suffix; links to folders
+    passed_over: Counter[str] = field(default_factory=Counter)  #: in folders: what is no photo, by suffix; linked folders
 
 
 def plan_jobs(inputs: Sequence[str], output: Path, form: str | None) -> Plan:
