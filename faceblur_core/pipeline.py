@@ -27,6 +27,7 @@ from faceblur_core.types import (
     option,
 )
 
+TILE_EDGE = 0.15  #: a box within this share of its size of a tile's side may be a face that the tile cuts
 SMALLEST_TILE = 16  #: pixels
 EDGE = 0.02  #: a box within this share of its size of the image's edge belongs to a face that is cut off there
 
@@ -151,10 +152,11 @@ class TiledDetector:
 
 
 def _cut_by_tile(boxes: Floats, tile: tuple[int, int, int, int], height: int, width: int) -> NDArray[np.bool_]:
-    """Return which boxes end at a side of the tile that is inside the image: perhaps half of a face."""
+    """Return which boxes end at or close to a side of the tile that is inside the image: perhaps half of a face."""
     x1, y1, x2, y2 = tile
     inner = np.array([x1 > 0, y1 > 0, x2 < width, y2 < height])
-    beyond = np.concatenate([boxes[:, :2] <= [x1, y1], boxes[:, 2:] >= [x2, y2]], axis=1)
+    near = TILE_EDGE * (boxes[:, 2:] - boxes[:, :2])
+    beyond = np.concatenate([boxes[:, :2] - near <= [x1, y1], boxes[:, 2:] + near >= [x2, y2]], axis=1)
     return np.asarray((beyond & inner).any(axis=1))
 
 

@@ -118,6 +118,19 @@ def test_half_a_face_at_a_tiles_edge_is_not_a_second_face():
     assert found.boxes.tolist() == [[40, 20, 60, 40]]
 
 
+def test_a_whole_face_comes_before_a_surer_half_of_it():
+    """Seen on a real photo: the part of a face in a tile, its box just inside the tile's side, had the better score."""
+
+    def detector(image):
+        if image.shape[1] == 160:
+            return one([40, 20, 70, 40], 0.90)
+        return one([44, 20, 62, 40], 0.95) if image[0, 0, 0] == 255 else Detections.none()
+
+    image = np.zeros((64, 160, 3), np.uint8)
+    image[0, 0] = 255  # marks the first tile, which ends at x = 64
+    assert TiledDetector(detector, Tiling(size=64))(image).boxes.tolist() == [[40, 20, 70, 40]]
+
+
 def test_a_face_larger_than_the_overlap_is_still_hidden():
     image = np.zeros((64, 200, 3), np.uint8)
     image[10:50, 20:110] = 255  # no tile sees it whole
