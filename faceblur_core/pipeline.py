@@ -13,7 +13,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
-from faceblur_core.errors import UsageMistake
+from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.types import (
     Anonymized,
     Detections,
@@ -207,6 +207,9 @@ class UnionDetector:
 
     def _pixels(self, results: Sequence[Detections], image: Image) -> Detections:
         """Vote pixel by pixel, as soon as one of the detectors gives pixels; the others' boxes become ellipses."""
+        for name, result in zip(self.detectors, results, strict=True):
+            if len(result) and result.mask is not None and result.mask.max() < 0.5:
+                raise FaceblurError(f"detector {name!r} found {len(result)} faces and hid nothing: its mask is empty")
         masks = [self.mask(result, *image.shape[:2]) for result in results]
         mask = np.sort(np.stack(masks), axis=0)[-self.votes]
         found = Detections.concat([Detections(result.boxes, result.scores) for result in results])

@@ -49,7 +49,7 @@ class Detections:
     draws it; a detector trained on another convention corrects its boxes. A box may reach over the
     image's edge, and should where the face does.
 
-    :raises ValueError: if the arrays differ in length, are not finite, or a box has x2 < x1 or y2 < y1.
+    :raises ValueError: if the arrays differ in length, are not finite, a box has x2 < x1 or y2 < y1, or the mask leaves 0..1.
     """
 
     boxes: Floats  #: N x 4, x1 y1 x2 y2, pixels
@@ -68,6 +68,8 @@ class Detections:
             put(self, "landmarks", _frozen(self.landmarks, (count, 5, 2), "landmarks"))
         if self.mask is not None and (self.mask.ndim != 2 or self.mask.dtype != np.float32):
             raise ValueError("Detections.mask must be a float32 array, H x W")
+        if self.mask is not None and self.mask.size and not (self.mask.min() >= 0 and self.mask.max() <= 1):  # nan fails too
+            raise ValueError("Detections.mask is a mask that is not within 0..1")
 
     @classmethod
     def none(cls) -> Detections:

@@ -8,7 +8,7 @@ from PIL import Image, ImageCms
 
 import photos
 from faceblur_core.errors import UnreadableImage
-from faceblur_core.media.images import FORMATS, SOFTWARE, encode_photo, read_photo
+from faceblur_core.media.images import FORMATS, PREVIEW, SOFTWARE, encode_photo, read_photo
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.clip(np.add.outer(np.arange(40) * 3, np.arange(60) * 2)[..., None] + [0, 20, 40], 0, 255).astype(np.uint8)
@@ -287,6 +287,39 @@ def mixed_tiff(*pages):
     return buffer.getvalue()
 
 
+def two_profiles():
+    import tifffile
+
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(SMOOTH, photometric="rgb")
+        writer.write(SMOOTH, photometric="rgb", iccprofile=photos.SRGB)
+    return buffer.getvalue()
+
+
+def test_half_transparent_pixels_are_not_flattened_to_gif():
+    photo = read_photo(LOSSLESS["PNG RGBA"][0])
+    with pytest.raises(UnreadableImage, match="no half-transparent pixels"):
+        encode_photo(photo, "GIF")
+
+
+def test_nothing_hides_inside_a_profile_or_a_kept_detail():
+    longer = photos.SRGB + b"ICCTAILSECRET" * 4
+    longer = len(longer).to_bytes(4, "big") + longer[4:]  # the header says that it belongs to it
+    made = photos.exif()
+    made.get_ifd(0x8769)[0x9000] = b"0230EXIFVERSECRET"
+    data = photos.encoded(SMOOTH, "JPEG", icc_profile=longer, exif=made)
+    written = encode_photo(read_photo(data), keep_metadata=True)
+    assert b"SECRET" in data and b"SECRET" not in written
+    assert Image.open(io.BytesIO(written)).info["icc_profile"] == photos.SRGB
+
+
+def test_previews_are_marked_in_every_format():
+    for form in FORMATS:
+        written = encode_photo(read_photo(photos.encoded(SMOOTH, "PNG")), form, software=PREVIEW)
+        assert read_photo(written).made == "preview", form
+
+
 REFUSED = {
     "8 and 16 bits": (mixed_tiff(SMOOTH, photos.deep(SMOOTH)), "pages of 8 and of 16 bits"),
     "planar": (
@@ -298,6 +331,10 @@ REFUSED = {
         "16-bit TIFF of this layout",
     ),
     "unknown channel": (photos.deep_tiff(np.dstack([NOISE, ALPHA]), extrasamples=["unspecified"]), "TIFF with 4 channels"),
+    "profiles that differ": (
+        two_profiles(),
+        "pages have different colour profiles",
+    ),
     "16 and 8 bits": (mixed_tiff(photos.deep(SMOOTH), SMOOTH), "pages of 8 and of 16 bits"),
     "empty": (b"", "the file is empty"),
     "text": (b"this is a text file\n" * 50, "not a picture"),

@@ -420,6 +420,17 @@ def test_the_manifest_never_destroys_the_boxes_or_a_photo(cli, portrait, tmp_pat
         )
         assert result.code == 2 and "choose another name" in result.err
     assert boxes.read_text() == before and not (tmp_path / "out").exists()
+    os.link(boxes, tmp_path / "same.jsonl")
+    boxes.rename(tmp_path / "boxes.png")
+    (tmp_path / "mine.yaml").write_text("method: haar")
+    for arguments in (
+        ("haar", "-o", tmp_path / "out", "--detections", tmp_path / "boxes.png", "--manifest", tmp_path / "same.jsonl"),
+        ("haar", "-o", tmp_path / "boxes.png", "--detections", tmp_path / "boxes.png"),
+        (tmp_path / "mine.yaml", "-o", tmp_path / "out", "--manifest", tmp_path / "mine.yaml"),
+        ("haar", "-o", tmp_path, "--manifest", tmp_path),
+    ):
+        assert cli("run", portrait / "portrait.png", "--overwrite", "-m", *arguments).code == 2
+    assert (tmp_path / "same.jsonl").read_text() == before and (tmp_path / "mine.yaml").read_text() == "method: haar"
 
 
 def test_odd_file_names_are_handled(cli, portrait, tmp_path):
@@ -459,7 +470,11 @@ def test_linked_folders_are_mentioned_and_linked_files_read(cli, portrait, tmp_p
 
 
 def test_resuming_harms_no_file_that_is_no_manifest(cli, portrait, tmp_path):
-    for name, content in (("photo.jpg", b"\xff\xd8 some bytes"), ("notes.txt", b"first line\nlast line")):
+    for name, content in (
+        ("photo.jpg", b"\xff\xd8 some bytes"),
+        ("notes.txt", b"first line\nlast line"),
+        ("mixed.txt", b'{"input": "z"}\nimportant notes'),
+    ):
         (tmp_path / name).write_bytes(content)
         result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / name, "--resume")
         assert result.code == 2 and (tmp_path / name).read_bytes() == content
@@ -511,6 +526,9 @@ def test_empty_arguments_and_files_in_the_way_are_usage_errors(cli, portrait, tm
     [
         ("nanmask", "a mask that is not within 0..1"),
         ("emptymask", "found 1 faces and hid nothing"),
+        ("emptymask|haar", "found 1 faces and hid nothing"),
+        ("flat", "found a face at [60.0, 60.0, 60.0, 200.0] and did not hide it"),
+        ("haar+nothing", "says that it hid something, but the picture is unchanged"),
         ("haar+inplace", "read-only"),
         ("haar+quitter", "SystemExit"),
     ],
@@ -570,6 +588,16 @@ def test_bad_boxes_are_named_with_their_line(cli, portrait, tmp_path, text):
     result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--detections", tmp_path / "boxes.jsonl")
     assert result.code == 2 and BAD_BOXES[text] in result.err and result.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_method_without_boxes_does_not_say_that_there_is_no_face(cli, portrait, tmp_path, install, astronaut):
+    install("good")
+    Image.fromarray(np.full((40, 40, 3), 200, np.uint8)).save(portrait / "bright.png")
+    base = ("run", portrait / "bright.png", "-o", tmp_path / "a", "--manifest", tmp_path / "m.jsonl")
+    assert cli(*base, "-m", "wipe").code == 0
+    assert rows(tmp_path / "m.jsonl")[0]["outcome"] == "faces" and rows(tmp_path / "m.jsonl")[0]["detections"] is None
+    result = cli("run", portrait / "bright.png", "-m", "haar", "-o", tmp_path / "b", "--detections", tmp_path / "m.jsonl")
+    assert result.code == 2 and "needs a list 'detections'" in result.err
 
 
 def test_a_photo_without_given_boxes_is_not_passed_through(cli, portrait, tmp_path):

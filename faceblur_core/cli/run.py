@@ -92,14 +92,14 @@ def run(
     if len(plan.jobs) == 1 and plan.jobs[0].target == output:
         form = form or FORMAT_OF.get(output.suffix.lower())
     found.resolved()  # a wrong option is found before anything is loaded or written
-    _check_files(plan, manifest, detections)
+    _check_files(plan, method, output, manifest, detections)
     _check_free(plan, flags)
     if dry_run:
         for job in plan.jobs:
             click.echo(f"{job.source} -> {job.target}")
         return
     batch = _batch(found, form, manifest, detections, max_megapixels, workers, flags)
-    with _manifest(manifest, flags) as writer:
+    with _manifest(manifest, flags) as writer, _only_our_limit():
         failed = _work(plan, dataclasses.replace(batch, writer=writer), output)
     if failed:
         sys.exit(1)
@@ -114,12 +114,9 @@ def _batch(
     workers: int | None,
     flags: dict[str, Any],
 ) -> Batch:
-    from PIL import Image
-
     from faceblur_core.run.batch import Batch, Output
     from faceblur_core.run.manifest import GivenDetections, finished
 
-    Image.MAX_IMAGE_PIXELS = None  # --max-megapixels is the limit here
     return Batch(
         method,
         Output(form, flags["quality"], flags["keep_metadata"], flags["preview"], flags["fail_on_no_face"]),
@@ -133,15 +130,26 @@ def _batch(
     )
 
 
-def _check_files(plan: Plan, manifest: Path | None, detections: Path | None) -> None:
-    """:raises UsageMistake: if the manifest would be written over the given boxes, a photo or an output."""
+def _check_files(plan: Plan, method: str, output: Path, manifest: Path | None, detections: Path | None) -> None:
+    """:raises UsageMistake: if a file that is read would be written over, or two outputs share a name."""
+    targets = {_identity(job.target): job.target for job in plan.jobs}
+    for path in (detections, Path(method)):
+        if path and _identity(path) in targets:
+            raise UsageMistake(f"{path} is read by this run and would be written over; choose another -o")
     if manifest is None:
         return
-    taken = {os.path.realpath(path) for job in plan.jobs for path in (job.source, job.target)}
-    if detections:
-        taken.add(os.path.realpath(detections))
-    if os.path.realpath(manifest) in taken:
+    read = [*(job.source for job in plan.jobs), Path(method), *([detections] if detections else [])]
+    if _identity(manifest) in {*targets, *map(_identity, read), _identity(output)}:
         raise UsageMistake(f"--manifest {manifest} is an input or an output of this run; choose another name")
+
+
+def _identity(path: Path) -> object:
+    """Return what two names of one file have in common, hard links included."""
+    try:
+        status = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
 
 
 def _check_free(plan: Plan, flags: dict[str, Any]) -> None:
@@ -182,7 +190,7 @@ def _work(plan: Plan, batch: Batch, output: Path) -> bool:
         for job, row in rows:
             counts[row if isinstance(row, str) else row.outcome] += 1
             if isinstance(row, Row):
-                faces += len(row.detections) if row.outcome == "faces" else 0
+                faces += len(row.detections or ()) if row.outcome == "faces" else 0
                 _report(job, row, progress)
             if progress:
                 progress.advance(progress.task_ids[0])
@@ -218,6 +226,18 @@ def _summary(counts: Counter[str], faces: int, output: Path, *, preview: bool) -
     total = counts.total()
     kind = " (previews, NOT anonymized)" if preview else ""
     return f"{total} {'photo' if total == 1 else 'photos'}: {', '.join(parts)} -> {output}{kind}"
+
+
+@contextlib.contextmanager
+def _only_our_limit() -> Iterator[None]:
+    """Lift Pillow's own limit of pixels while --max-megapixels is in force."""
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 @contextlib.contextmanager

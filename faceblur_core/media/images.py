@@ -26,7 +26,7 @@ from faceblur_core.types import Image, Mask
 
 Mode = Literal["L", "LA", "RGB", "RGBA", "CMYK"]
 SOFTWARE = f"faceblur {__version__}"  #: written into every anonymized file, so that a later run knows it
-BMP_MARK = b"FBLR"  #: the same, in the four bytes that BMP reserves for the program that writes it
+BMP_MARKS = {"anonymized": b"FBLR", "preview": b"FBPV"}  #: the same, in four bytes that BMP reserves for the writing program
 PREVIEW = f"preview, not anonymized, by {SOFTWARE}"  #: written into previews instead
 DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 90}
 DEFAULT_MAX_PIXELS = 200_000_000  #: of all frames together
@@ -165,12 +165,12 @@ def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
     _check_size(image.size, 1, max_pixels)
     exif = image.getexif()
     orientation = exif.get(Base.Orientation, 1)  # asked for now, for counting frames makes Pillow forget it
+    icc_profile, loop = _profile_alone(image.info.get("icc_profile")), image.info.get("loop")
     depth = _depth(image, form, data)
     count = getattr(image, "n_frames", 1) if FORMATS[form].frames else 1  # a JPEG's others are previews
     _check_size(image.size, count, max_pixels)
     if count > 1 and image.info.get("default_image"):
         raise UnreadableImage("an animated PNG with a separate still picture is not supported")
-    icc_profile, loop = _profile_alone(image.info.get("icc_profile")), image.info.get("loop")
     frames = _deep_frames(image, data, orientation, max_pixels) if depth == 16 else _frames(image, form, count, max_pixels)
     return Photo(
         form,
@@ -186,17 +186,23 @@ def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
 def _made(image: PillowImage.Image, exif: PillowImage.Exif, data: bytes) -> Literal["", "anonymized", "preview"]:
     comment = image.info.get("comment", b"") if image.format == "GIF" else b""  # where a GIF says it
     said = comment.decode("latin-1") if isinstance(comment, bytes) and comment else str(exif.get(Base.Software, ""))
-    if said.startswith("preview, not anonymized, by faceblur"):
+    mark = data[6:10] if image.format == "BMP" else b""
+    if said.startswith("preview, not anonymized, by faceblur") or mark == BMP_MARKS["preview"]:
         return "preview"
-    return "anonymized" if said.startswith("faceblur ") or (image.format == "BMP" and data[6:10] == BMP_MARK) else ""
+    return "anonymized" if said.startswith("faceblur ") or mark == BMP_MARKS["anonymized"] else ""
 
 
 def _profile_alone(profile: bytes | None) -> bytes | None:
-    """Return an ICC profile without what may be hidden behind it; None if it is no profile."""
-    if not profile or len(profile) < 128 or profile[36:40] != b"acsp":
+    """Return an ICC profile without what may be hidden behind its last tag; None if it is no profile (ICC.1, 7.2 and 7.3)."""
+    if not profile or len(profile) < 132 or profile[36:40] != b"acsp":
         return None
-    length = int.from_bytes(profile[:4], "big")
-    return profile[:length] if 128 <= length <= len(profile) else None
+    count = int.from_bytes(profile[128:132], "big")
+    table = profile[132 : 132 + 12 * count]
+    if len(table) < 12 * count:
+        return None
+    ends = [offset + size for _, offset, size in struct.iter_unpack(">4sII", table)]
+    end = (max([132 + 12 * count, *ends]) + 3) // 4 * 4
+    return None if max(ends, default=0) > len(profile) else struct.pack(">I", min(end, len(profile))) + profile[4:end]
 
 
 def _check_size(size: tuple[int, int], count: int, max_pixels: int) -> None:
@@ -225,11 +231,14 @@ def _depth(image: PillowImage.Image, form: str, data: bytes) -> int:
 
 def _tiff_depth(image: PillowImage.Image) -> int:
     """Return 8 or 16, the same for all pages."""
-    depths = set()
+    depths, profiles = set(), set()
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
         depths.add(_page_depth(image))
+        profiles.add(image.tag_v2.get(34675))  # type: ignore[attr-defined]
     image.seek(0)
+    if len(profiles) > 1:
+        raise UnreadableImage("a TIFF whose pages have different colour profiles is not supported; split it")
     if len(depths) > 1:
         raise UnreadableImage("a TIFF with pages of 8 and of 16 bits is not supported; split it")
     return depths.pop()
@@ -338,10 +347,17 @@ def _kept_exif(exif: PillowImage.Exif) -> bytes:
     for tag in KEPT_TAGS:
         if isinstance(exif.get(tag), str):
             kept[tag] = _as_bytes(exif[tag])
-    details = {tag: value for tag, value in exif.get_ifd(IFD.Exif).items() if tag in KEPT_DETAILS}
+    details = {tag: value for tag, value in exif.get_ifd(IFD.Exif).items() if tag in KEPT_DETAILS and _is_short(value)}
     if details:
         kept.get_ifd(IFD.Exif).update(details)
     return kept.tobytes()
+
+
+def _is_short(value: Any) -> bool:
+    """Return whether a value is of the size that the kept details have; a longer one holds something else."""
+    if isinstance(value, (str, bytes)):
+        return len(value) <= (64 if isinstance(value, str) else 4)
+    return not isinstance(value, tuple) or len(value) <= 4
 
 
 def _as_bytes(value: Any) -> Any:
@@ -377,6 +393,8 @@ def check_format(photo: Photo, form: str) -> None:
             raise UnreadableImage(f"{form} has no transparency; choose png or webp")
         if frame.mode == "CMYK" and "CMYK" not in can.modes:
             raise UnreadableImage(f"{form} has no CMYK pictures; choose jpeg or tiff")
+        if form == "GIF" and frame.mode in ("LA", "RGBA") and not np.isin(frame.pixels[..., -1], (0, 255)).all():
+            raise UnreadableImage("GIF has no half-transparent pixels; choose png or webp")
     if len(photo.frames) > 1 and not can.frames:
         raise UnreadableImage(f"{form} holds one picture, the file has {len(photo.frames)}; choose webp, gif or tiff")
 
@@ -414,8 +432,8 @@ def encode_photo(
     buffer = io.BytesIO()
     pictures[0].save(buffer, form, **options, **_animation(photo, form, pictures))
     written = buffer.getvalue()
-    if form == "BMP" and software == SOFTWARE:
-        written = written[:6] + BMP_MARK + written[10:]
+    if form == "BMP":
+        written = written[:6] + BMP_MARKS["anonymized" if software == SOFTWARE else "preview"] + written[10:]
     return written
 
 

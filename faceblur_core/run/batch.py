@@ -248,9 +248,11 @@ class _Worker:
                 draw_preview(frame, result) if self.batch.output.preview else frame.with_hidden(before, result.image, result.mask)
             )
             found.append(result.detections)
-            hidden += masked * result.mask.size if result.image is not before else 0.0
+            hidden += masked * result.mask.size
             pixels += result.mask.size
         row.detections = detections_to_json(found)
+        if hidden and not row.detections:  # the method hides without boxes; an empty list would mean that there is no face
+            row.detections = None
         row.masked_share = round(hidden / pixels, 6)
         row.outcome = "faces" if hidden else "no-face"
         recoloured = any(frame.mode != before.mode for frame, before in zip(frames, photo.frames, strict=True))
@@ -320,6 +322,23 @@ def _checked_share(before: Image, result: Anonymized) -> float:
     lowest, highest, _, _ = cv2.minMaxLoc(mask)
     if not (lowest >= 0 and highest <= 1 and np.isfinite(share)):  # the search passes over nan, the mean does not
         raise FaceblurError("the method returned a mask that is not within 0..1")
-    if result.detections is not None and len(result.detections) and not highest > 0:
-        raise FaceblurError(f"the method found {len(result.detections)} faces and hid nothing")
+    _check_hidden(before, result, highest)
     return share
+
+
+def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
+    """:raises FaceblurError: if a face was found and not hidden, or the picture is unchanged where the mask says otherwise."""
+    found = result.detections
+    if found is not None and len(found) and highest < 0.5:
+        raise FaceblurError(f"the method found {len(found)} faces and hid nothing")
+    if found is not None and found.mask is None:
+        height, width = result.mask.shape
+        for box in found.boxes:
+            x1, y1, x2, y2 = np.clip([*np.floor(box[:2]), *np.ceil(box[2:])], 0, [width, height] * 2).astype(int)
+            if not (result.mask[y1:y2, x1:x2] >= 0.5).any():
+                raise FaceblurError(f"the method found a face at {box.round(1).tolist()} and did not hide it")
+    if highest < 0.5 or (result.image[::8, ::8] != before[::8, ::8]).any():  # nearly always true, and cheap
+        return
+    inside = before[result.mask >= 0.5]
+    if np.array_equal(result.image, before) and np.ptp(inside, axis=0).any():  # what is flat may well stay as it is
+        raise FaceblurError("the method says that it hid something, but the picture is unchanged")

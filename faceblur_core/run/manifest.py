@@ -19,6 +19,7 @@ from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.media.files import write_whole
 from faceblur_core.types import Detections
 
+ROW_START = '{"input":'
 Outcome = Literal["faces", "no-face", "error"]
 
 
@@ -35,7 +36,7 @@ class Row:
     width: int = 0  #: pixels, upright
     height: int = 0
     frames: int = 1
-    detections: list[dict[str, Any]] = field(default_factory=list)  #: see ``detections_to_json``
+    detections: list[dict[str, Any]] | None = field(default_factory=list)  #: ``detections_to_json``; None: no boxes known
     masked_share: float = 0.0  #: of all pixels of all frames, 0 to 1
     ms: dict[str, float] = field(default_factory=dict)  #: milliseconds by stage, and ``total``
     method: str = ""
@@ -119,7 +120,7 @@ def read_rows(path: Path, *, cut_off: bool = False) -> list[tuple[int, dict[str,
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            if cut_off and number == len(lines) > 1:
+            if cut_off and number == len(lines) > 1 and line.startswith(ROW_START[: len(line)]):
                 break
             raise UsageMistake(f"{path}, line {number}: no JSON ({error})") from None
         if not isinstance(row, dict):
@@ -145,7 +146,7 @@ def _end_last_line(path: Path) -> None:
         return
     try:
         json.loads(last)
-    except ValueError:
+    except ValueError:  # read_rows has seen that it is the beginning of a row
         write_whole(path, data[: len(data) - len(last)])
     else:
         write_whole(path, data + b"\n")
@@ -182,7 +183,7 @@ class GivenDetections:
                 _check_detection(item, where)
             name = row.get("input", row.get("file"))
             digest = row.get("input_sha256") or None
-            if not isinstance(name, str) and not isinstance(digest, str):
+            if not isinstance(name, str | None) or not isinstance(digest, str | None) or not (name or digest):
                 raise UsageMistake(f"{where}: needs 'input', the photo's path, or 'input_sha256'")
             self._rows.append(_GivenRow(name, digest, found))
 

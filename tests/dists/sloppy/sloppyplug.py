@@ -47,6 +47,20 @@ class EmptyMask:
 
 
 @dataclass
+class Nothing:
+    def __call__(self, image, mask):
+        return image.copy()
+
+
+@dataclass
+class Flat:
+    """A box without height beside a good one."""
+
+    def __call__(self, image):
+        return Detections(np.array([[60, 60, 60, 200], [100, 100, 140, 140]]), np.ones(2))
+
+
+@dataclass
 class InPlace:
     def __call__(self, image, mask):
         image[mask > 0] = 0
@@ -83,13 +97,14 @@ def faceblur_detectors():
         _row("moody", "Moody"),
         _row("nanmask", "NanMask"),
         _row("emptymask", "EmptyMask"),
+        _row("flat", "Flat"),
         explosive,
     ]
 
 
 @hookimpl
 def faceblur_obfuscators():
-    return [_row("leaky", "Leaky"), _row("inplace", "InPlace"), _row("quitter", "Quitter")]
+    return [_row("leaky", "Leaky"), _row("inplace", "InPlace"), _row("nothing", "Nothing"), _row("quitter", "Quitter")]
 
 
 @hookimpl
