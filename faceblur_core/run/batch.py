@@ -335,7 +335,8 @@ def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
         height, width = result.mask.shape
         for box in found.boxes:
             x1, y1, x2, y2 = np.clip([*np.floor(box[:2]), *np.ceil(box[2:])], 0, [width, height] * 2).astype(int)
-            if not (result.mask[y1:y2, x1:x2] >= 0.5).any():
+            middle = result.mask[(y1 + y2) // 2 : y2, (x1 + x2) // 2 : x2][:1, :1]  # nearly always hidden, and cheap to ask
+            if not (middle >= 0.5).any() and not (result.mask[y1:y2, x1:x2] >= 0.5).any():
                 raise FaceblurError(f"the method found a face at {box.round(1).tolist()} and did not hide it")
     if highest < 0.5 or (result.image[::8, ::8] != before[::8, ::8]).any():  # nearly always true, and cheap
         return
