@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import math
 import os
 import queue
 import time
@@ -26,7 +27,7 @@ from faceblur_core.plugins import distribution_versions
 from faceblur_core.run.jobs import Job
 from faceblur_core.run.manifest import GivenDetections, ManifestWriter, Row, detections_of, detections_to_json, settings_digest
 from faceblur_core.run.preview import draw_preview
-from faceblur_core.types import Anonymized, Anonymizer, Detections, Image
+from faceblur_core.types import Anonymized, Anonymizer, Detections, Image, Mask
 from faceblur_core.weights import sha256_of
 
 Skipped = Literal["done", "ours"]  #: an earlier run did it with the same settings; faceblur made the input
@@ -328,18 +329,27 @@ def _checked_share(before: Image, result: Anonymized) -> float:
 
 def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
     """:raises FaceblurError: if a face was found and not hidden, or the picture is unchanged where the mask says otherwise."""
-    found = result.detections
+    found, mask = result.detections, result.mask
     if found is not None and len(found) and highest < 0.5:
         raise FaceblurError(f"the method found {len(found)} faces and hid nothing")
-    if found is not None and found.mask is None:
-        height, width = result.mask.shape
-        for box in found.boxes:
-            x1, y1, x2, y2 = np.clip([*np.floor(box[:2]), *np.ceil(box[2:])], 0, [width, height] * 2).astype(int)
-            middle = result.mask[(y1 + y2) // 2 : y2, (x1 + x2) // 2 : x2][:1, :1]  # nearly always hidden, and cheap to ask
-            if not (middle >= 0.5).any() and not (result.mask[y1:y2, x1:x2] >= 0.5).any():
-                raise FaceblurError(f"the method found a face at {box.round(1).tolist()} and did not hide it")
-    if highest < 0.5 or (result.image[::8, ::8] != before[::8, ::8]).any():  # nearly always true, and cheap
+    boxes = found.boxes.tolist() if found is not None and found.mask is None else []
+    changed = [_changed(box, before, result.image, mask) for box in boxes]
+    if any(changed) or highest < 0.5:
         return
-    inside = before[result.mask >= 0.5]
+    inside = before[mask >= 0.5]
     if np.array_equal(result.image, before) and np.ptp(inside, axis=0).any():  # what is flat may well stay as it is
         raise FaceblurError("the method says that it hid something, but the picture is unchanged")
+
+
+def _changed(box: Sequence[float], before: Image, after: Image, mask: Mask) -> bool:
+    """Return whether the middle row of a box was changed. :raises FaceblurError: if the mask leaves the whole box open."""
+    x1, y1, x2, y2 = box
+    height, width = mask.shape
+    left, top, right, bottom = max(0, int(x1)), max(0, int(y1)), min(width, math.ceil(x2)), min(height, math.ceil(y2))
+    flat = x2 - x1 < 1e-3 or y2 - y1 < 1e-3
+    if not flat and (left >= right or top >= bottom):  # outside the picture there is nothing to hide
+        return False
+    row, column = min((top + bottom) // 2, height - 1), min((left + right) // 2, width - 1)
+    if flat or (mask[row, column] < 0.5 and not (mask[top:bottom, left:right] >= 0.5).any()):
+        raise FaceblurError(f"the method found a face at {[round(side, 1) for side in box]} and did not hide it")
+    return bool((after[row, left:right] != before[row, left:right]).any())
