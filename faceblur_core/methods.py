@@ -123,7 +123,7 @@ class Method:
         return DetectAndObfuscate(detector, self.plugins.make("obfuscator", self.obfuscator, values["obfuscator."]), mask)
 
     def _make_detector(self, values: Mapping[str, Mapping[str, Any]], mask: MaskShape) -> Detector:
-        from faceblur_core.pipeline import TiledDetector, Tiling, UnionDetector
+        from faceblur_core.pipeline import TiledDetector, Tiling, UnionDetector, check_votes
 
         tiling = Tiling(**values["tile."])
 
@@ -134,8 +134,7 @@ class Method:
         if len(self.detectors) == 1:
             return one(self.detectors[0], "detector.")
         votes = values["detector."].get("votes", 1)
-        if not 1 <= votes <= len(self.detectors):  # before any model is loaded
-            raise UsageMistake(f"detector.votes={votes} must be from 1 to {len(self.detectors)}, the detectors named")
+        check_votes(votes, len(self.detectors))  # before any model is loaded
         return UnionDetector({name: one(name, f"detector.{name}.") for name in self.detectors}, votes, mask=mask)
 
 

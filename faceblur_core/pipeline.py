@@ -180,8 +180,7 @@ class UnionDetector:
     mask: MaskShape = field(default_factory=MaskShape)  #: for boxes, where another detector gives pixels
 
     def __post_init__(self) -> None:
-        if not 1 <= self.votes <= len(self.detectors):
-            raise UsageMistake(f"detector.votes={self.votes} must be from 1 to {len(self.detectors)}, the detectors named")
+        check_votes(self.votes, len(self.detectors))
 
     @property
     def model_files(self) -> list[Path]:
@@ -215,6 +214,12 @@ class UnionDetector:
         found = Detections.concat([Detections(result.boxes, result.scores) for result in results])
         voted = [_meets(box, mask) for box in found.boxes]
         return dataclasses.replace(found.select(np.array(voted, bool)), mask=mask)
+
+
+def check_votes(votes: int, detectors: int) -> None:
+    """:raises UsageMistake: if that many detectors can never agree, or none has to."""
+    if not 1 <= votes <= detectors:
+        raise UsageMistake(f"detector.votes={votes} must be from 1 to {detectors}, the detectors named")
 
 
 def _meets(box: Floats, mask: Mask) -> bool:

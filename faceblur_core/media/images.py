@@ -25,9 +25,10 @@ from faceblur_core.errors import UnreadableImage
 from faceblur_core.types import Image, Mask
 
 Mode = Literal["L", "LA", "RGB", "RGBA", "CMYK"]
-SOFTWARE = f"faceblur {__version__}"  #: written into every anonymized file, so that a later run knows it
+_PROGRAM, _NOT_ANONYMIZED = "faceblur ", "preview, not anonymized, by faceblur "
+SOFTWARE = f"{_PROGRAM}{__version__}"  #: written into every anonymized file, so that a later run knows it
 BMP_MARKS = {"anonymized": b"FBLR", "preview": b"FBPV"}  #: the same, in four bytes that BMP reserves for the writing program
-PREVIEW = f"preview, not anonymized, by {SOFTWARE}"  #: written into previews instead
+PREVIEW = f"{_NOT_ANONYMIZED}{__version__}"  #: written into previews instead
 DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 90}
 DEFAULT_MAX_PIXELS = 200_000_000  #: of all frames together
 
@@ -187,9 +188,9 @@ def _made(image: PillowImage.Image, exif: PillowImage.Exif, data: bytes) -> Lite
     comment = image.info.get("comment", b"") if image.format == "GIF" else b""  # where a GIF says it
     said = comment.decode("latin-1") if isinstance(comment, bytes) and comment else str(exif.get(Base.Software, ""))
     mark = data[6:10] if image.format == "BMP" else b""
-    if said.startswith("preview, not anonymized, by faceblur") or mark == BMP_MARKS["preview"]:
+    if said.startswith(_NOT_ANONYMIZED) or mark == BMP_MARKS["preview"]:
         return "preview"
-    return "anonymized" if said.startswith("faceblur ") or mark == BMP_MARKS["anonymized"] else ""
+    return "anonymized" if said.startswith(_PROGRAM) or mark == BMP_MARKS["anonymized"] else ""
 
 
 def _profile_alone(profile: bytes | None) -> bytes | None:
@@ -230,7 +231,7 @@ def _depth(image: PillowImage.Image, form: str, data: bytes) -> int:
 
 
 def _tiff_depth(image: PillowImage.Image) -> int:
-    """Return 8 or 16, the same for all pages."""
+    """Return 8 or 16. :raises UnreadableImage: if pages differ in depth or profile, or one would lose something."""
     depths, profiles = set(), set()
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
