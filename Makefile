@@ -13,7 +13,7 @@ demo: $(UV)  ## anonymize sample photos by every light method; prints where the 
 
 test: lint  ## everything that CI runs: lint, types, imports, then all tests
 	$(RUN) pytest -n $(JOBS) tests
-	$(RUN) pytest plugins examples/demo_test.py
+	for plugin in plugins/* examples/demo_test.py; do $(RUN) pytest $$plugin || exit 1; done  # TensorFlow and PyTorch apart
 
 lint: install
 	$(RUN) ruff format --check .

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faceblur_core.errors import UnknownName, UsageMistake
-from faceblur_core.plugins import Option, Plugins, Registered, converted, describe_options
+from faceblur_core.options import Option, converted, describe_options, read_yaml, shipped_configs
+from faceblur_core.plugins import Plugins, Registered
 
 if TYPE_CHECKING:
     from faceblur_core.pipeline import MaskShape
@@ -182,16 +183,8 @@ def _spec(text: str, plugins: Plugins) -> str:
 
 
 def _from_yaml(text: str, path: Path, settings: Mapping[str, Any], plugins: Plugins) -> Method:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageMistake(f"method file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageMistake(f"method file {path} is no YAML: {reason}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("method"), str):
+    content = read_yaml(path, "method file")
+    if not isinstance(content.get("method"), str):
         raise UsageMistake(f"method file {path} needs a line such as 'method: haar+blur'")
     if unknown := sorted(map(str, set(content) - {"method", "summary", "options"})):
         raise UsageMistake(f"method file {path}: unknown key {unknown[0]!r}; it takes method, summary and options")
@@ -207,10 +200,7 @@ def _from_yaml(text: str, path: Path, settings: Mapping[str, Any], plugins: Plug
 
 def named_methods() -> dict[str, Path]:
     """Return the method files that ship with faceblur, by name."""
-    here = Path(__file__).parent
-    in_source_tree = (here.parent / "pyproject.toml").is_file()
-    folder = (here.parent if in_source_tree else here) / "configs" / "methods"
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return shipped_configs("methods")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

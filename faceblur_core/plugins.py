@@ -10,15 +10,16 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import Distribution, EntryPoint, entry_points
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import pluggy
 
 from faceblur_core import hookspecs
 from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, UsageMistake
 from faceblur_core.hookspecs import GROUP, KINDS, Component, Kind
+from faceblur_core.options import converted
 
 DISABLE = "FACEBLUR_DISABLE_PLUGINS"
 
@@ -43,16 +44,6 @@ class Registered:
     component: Component
     plugin: str
     distribution: str
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One option of a component, as ``faceblur methods NAME`` prints it."""
-
-    name: str
-    type: str
-    default: Any
-    help: str
 
 
 class Plugins:
@@ -201,52 +192,6 @@ def _broken(entry: Registered, what: str, error: BaseException) -> FaceblurError
     reason = " ".join(str(error).split())[:200]
     origin = f"plugin {entry.plugin}, {entry.distribution}"
     return FaceblurError(f"{entry.kind} {entry.component.name!r} ({origin}) {what}: {type(error).__name__}: {reason}")
-
-
-def converted(cls: Any, options: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return the options with every value checked against the type hint of its field and converted by pydantic.
-
-    :param what: how a message calls it, such as ``detector 'haar'``
-    :raises UsageMistake: if an option is unknown or does not fit its type
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    hints = get_type_hints(cls, include_extras=True)
-    known = [item.name for item in fields(cls) if item.init]
-    values = {}
-    for name, value in options.items():
-        if name not in known:
-            raise UnknownName(f"option of {what}", name, known)
-        try:
-            values[name] = TypeAdapter(hints[name]).validate_python(value)
-        except ValidationError as error:
-            reason = "; ".join(dict.fromkeys(fault["msg"] for fault in error.errors()))
-            raise UsageMistake(f"bad option of {what}: {name}={value}: {reason}") from None
-    return values
-
-
-def describe_options(cls: Any) -> list[Option]:
-    """Return the options of a dataclass, in the order of its fields."""
-    if not is_dataclass(cls):
-        return []
-    hints = get_type_hints(cls)
-    return [
-        Option(item.name, _type_name(hints[item.name]), _default(item), item.metadata.get("help", ""))
-        for item in fields(cls)
-        if item.init
-    ]
-
-
-def _default(item: Field[Any]) -> Any:
-    if item.default_factory is not MISSING:
-        return item.default_factory()
-    return None if item.default is MISSING else item.default
-
-
-def _type_name(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return "|".join(map(str, get_args(hint)))
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
 
 
 @functools.cache

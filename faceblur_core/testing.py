@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from faceblur_core.errors import FaceblurError
 from faceblur_core.hookspecs import Kind
+from faceblur_core.options import describe_options
 from faceblur_core.pipeline import close
-from faceblur_core.plugins import describe_options, installed_plugins
+from faceblur_core.plugins import installed_plugins
 from faceblur_core.types import Anonymized, Detections, Ellipse, Image, Mask, Sample
 
 Skip = unittest.SkipTest  # pytest knows it as a skip too

@@ -21,10 +21,12 @@ Floats = NDArray[np.float32]
 
 
 def option(default: Any, help: str) -> Any:
-    """Return a dataclass field that is an option of a component: its default and one line of help.
+    """Return a dataclass field that is an option of a component: its default (``...``: it must be given) and one line of help.
 
     Ranges go into the type, where pydantic finds them: ``scale: Annotated[float, Gt(1)] = option(1.1, "…")``.
     """
+    if default is ...:
+        return field(metadata={"help": help})
     if isinstance(default, (list, dict)):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
@@ -166,13 +168,16 @@ class Ellipse:
     ry: float  #: the other half axis, pixels
     angle: float = 0.0
 
-    def inside(self, height: int, width: int, grow: float = 1.0) -> NDArray[np.bool_]:
-        """Return the H x W array that is True where a pixel's centre lies in the ellipse grown by ``grow``."""
+    def reach(self, height: int, width: int) -> NDArray[np.float64]:
+        """Return, H x W, how far each pixel's centre lies from the ellipse's: 0 there, 1 on the outline, 2 at twice that."""
         y, x = np.ogrid[0.5:height, 0.5:width]
         dx, dy = x - self.cx, y - self.cy
         cos, sin = np.cos(self.angle), np.sin(self.angle)
-        u, v = (dx * cos + dy * sin) / (self.rx * grow), (dy * cos - dx * sin) / (self.ry * grow)
-        return np.asarray(u * u + v * v <= 1)
+        return np.asarray(np.hypot((dx * cos + dy * sin) / self.rx, (dy * cos - dx * sin) / self.ry))
+
+    def inside(self, height: int, width: int, grow: float = 1.0) -> NDArray[np.bool_]:
+        """Return the H x W array that is True where a pixel's centre lies in the ellipse grown by ``grow``."""
+        return np.asarray(self.reach(height, width) <= grow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +187,10 @@ class Sample:
     id: str
     image: Image
     faces: tuple[Ellipse, ...] = ()
-    identity: str | None = None
+    identity: str | None = None  #: the person, the same in all photos of one
     categories: frozenset[str] = frozenset()
+    groups: Mapping[str, str] = field(default_factory=dict)  #: such as ``{"gender": "female"}``
+    ignored: tuple[Ellipse, ...] = ()  #: faces that no method is held to: hiding them or not counts for nothing
 
 
 class Detector(Protocol):

@@ -59,6 +59,8 @@ def test_our_own_plugins_come_by_the_same_door():
         "run",
         "methods",
         "plugins",
+        "dataset",
+        "testset",
     ]
 
 

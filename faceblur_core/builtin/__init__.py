@@ -41,3 +41,7 @@ def faceblur_commands() -> Iterable[Component]:
     yield Component(name="run", summary="Anonymize photos and folders of photos", factory="faceblur_core.cli.run:run")
     yield Component(name="methods", summary="List methods and their options", factory="faceblur_core.cli.methods:methods")
     yield Component(name="plugins", summary="List and check plugins", factory="faceblur_core.cli.plugins:plugins")
+    yield Component(
+        name="dataset", summary="Make, label and check data sets for training", factory="faceblur_core.cli.dataset:dataset"
+    )
+    yield Component(name="testset", summary="Make, list and verify test sets", factory="faceblur_core.cli.testset:testset")

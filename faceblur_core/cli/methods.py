@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from faceblur_core.cli.output import print_json, print_table
-from faceblur_core.plugins import Plugins, describe_options, installed_plugins
+from faceblur_core.options import describe_options
+from faceblur_core.plugins import Plugins, installed_plugins
 
 if TYPE_CHECKING:
     from faceblur_core.hookspecs import Component

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from faceblur_core.types import Image
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -29,3 +37,66 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout."""
     click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: int | None) -> Iterator[Progress | None]:
+    """Yield a progress bar with one task on stderr where a person is looking at it, else None; total None: only a count."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(what, total=total)
+        yield progress
+
+
+@contextlib.contextmanager
+def counting(what: str) -> Iterator[Callable[[], None]]:
+    """Yield a function that counts one more item on a progress bar, where there is one; for work of unknown length."""
+    with progress_bar(what, None) as bar:
+        yield lambda: bar.advance(bar.task_ids[0]) if bar else None
+
+
+def workers_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--workers``."""
+    cores = os.cpu_count() or 1
+    return click.option("--workers", type=click.IntRange(1, 64), default=cores, help="Threads. Default: one per core.")(command)
+
+
+def build_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of all commands that read labelled photos: ``data``, ``workers``, ``skip_bad``."""
+    options = (
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path, file_okay=False, exists=True),
+            default=lambda: os.environ.get("FACEBLUR_DATA", "."),
+            help="Folder that the config's paths are relative to. Default: FACEBLUR_DATA, else the current folder.",
+        ),
+        workers_option,
+        click.option("--skip-bad", is_flag=True, help="Leave out photos with a bad row in their annotation file, and say so."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def write_png(path: Path, image: Image) -> None:
+    """Write a picture. :raises FaceblurError: if it cannot be written."""
+    import io
+
+    from PIL import Image as PillowImage
+
+    from faceblur_core.errors import FaceblurError
+    from faceblur_core.media.files import write_whole
+
+    buffer = io.BytesIO()
+    PillowImage.fromarray(image).save(buffer, "PNG")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, buffer.getvalue())
+    except OSError as error:
+        raise FaceblurError(f"{path}: {error.strerror}") from None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from faceblur_core.cli.output import progress_bar
 from faceblur_core.errors import UsageMistake
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _work(plan: Plan, batch: Batch, output: Path) -> bool:
         click.echo(f"faceblur: {folder}: {reason}", err=True)
         if batch.writer:
             batch.writer.write(Row(input=str(folder), outcome="error", error=reason))
-    with _progress(len(plan.jobs)) as progress, contextlib.closing(batch.run(plan.jobs)) as rows:
+    with progress_bar("anonymizing", len(plan.jobs)) as progress, contextlib.closing(batch.run(plan.jobs)) as rows:
         for job, row in rows:
             counts[row if isinstance(row, str) else row.outcome] += 1
             if isinstance(row, Row):
@@ -238,18 +239,3 @@ def _only_our_limit() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Progress | None]:
-    """Yield a progress bar on stderr where a person is looking at it, else None."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task("anonymizing", total=total)
-        yield progress

@@ -1,11 +1,15 @@
-"""Write files so that a name never stands for half a file."""
+"""Write files so that a name never stands for half a file; read files of one JSON object per line."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from faceblur_core.errors import UsageMistake
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -32,3 +36,31 @@ def _umask() -> int:
 
 
 _UMASK = _umask()
+
+
+def read_rows(path: Path, *, cut_off: str = "") -> list[tuple[int, dict[str, Any]]]:
+    """Return (line number, object) for every line of a JSONL file that is not blank.
+
+    :param cut_off: how rows begin: a last line that is the beginning of such a row and no JSON is passed over
+    :raises UsageMistake: if the file cannot be read or a line is no JSON object; names the line
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise UsageMistake(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageMistake(f"{path} is no UTF-8 text") from None
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if cut_off and number == len(lines) > 1 and line.startswith(cut_off[: len(line)]):
+                break
+            raise UsageMistake(f"{path}, line {number}: no JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise UsageMistake(f"{path}, line {number}: not a JSON object")
+        rows.append((number, row))
+    return rows

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -157,6 +158,20 @@ def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
     except Exception as error:  # a damaged file can make a decoder raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImage(f"the file is damaged ({reason[:200]})") from error
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) of a picture file, upright, without decoding its pixels.
+
+    :raises OSError: if the file cannot be opened
+    :raises UnreadableImage: if it is no picture
+    """
+    try:
+        with path.open("rb") as file, PillowImage.open(file) as image:
+            turned = image.format != "TIFF" and image.getexif().get(Base.Orientation, 1) in (5, 6, 7, 8)
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except UnidentifiedImageError:
+        raise UnreadableImage("not a picture, or of a format that cannot be read") from None
 
 
 def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TextIO
 import numpy as np
 
 from faceblur_core.errors import FaceblurError, UsageMistake
-from faceblur_core.media.files import write_whole
+from faceblur_core.media.files import read_rows, write_whole
 from faceblur_core.types import Detections
 
 ROW_START = '{"input":'
@@ -101,39 +101,11 @@ class ManifestWriter:
             raise FaceblurError(f"manifest {self.path}: {error.strerror}") from None
 
 
-def read_rows(path: Path, *, cut_off: bool = False) -> list[tuple[int, dict[str, Any]]]:
-    """Return (line number, object) for every line of a JSONL file that is not blank.
-
-    :param cut_off: pass over a last line without its end that is no JSON
-    :raises UsageMistake: if the file cannot be read or a line is no JSON object; names the line
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise UsageMistake(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageMistake(f"{path} is no UTF-8 text") from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            if cut_off and number == len(lines) > 1 and line.startswith(ROW_START[: len(line)]):
-                break
-            raise UsageMistake(f"{path}, line {number}: no JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise UsageMistake(f"{path}, line {number}: not a JSON object")
-        rows.append((number, row))
-    return rows
-
-
 def finished(path: Path) -> dict[str, dict[str, Any]]:
     """Return the last row of each input in a manifest; a last line that was cut off in writing is passed over."""
     if not path.exists():
         return {}
-    rows = read_rows(path, cut_off=True)
+    rows = read_rows(path, cut_off=ROW_START)
     _end_last_line(path)
     return {row["input"]: row for _, row in rows if isinstance(row.get("input"), str)}
 

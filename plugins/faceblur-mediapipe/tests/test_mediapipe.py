@@ -1,5 +1,8 @@
 """BlazeFace, both ranges, on real photos and against the contract."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from skimage import data
@@ -44,3 +47,8 @@ def test_a_second_detector_can_be_used_after_the_first_is_closed():
         detector = installed_plugins().make("detector", "mediapipe")
         assert len(detector(data.astronaut())) == 1
         close(detector)
+
+
+def test_tensorflow_is_not_imported():
+    code = "import faceblur_mediapipe.detector as d, sys; d.MediaPipeDetector().close(); sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True).returncode == 0

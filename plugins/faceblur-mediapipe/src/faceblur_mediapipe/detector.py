@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,7 +44,8 @@ class MediaPipeDetector:
             ) from error
 
     def _load(self) -> Any:
-        from mediapipe.tasks.python import BaseOptions, vision
+        with _without_tensorflow():
+            from mediapipe.tasks.python import BaseOptions, vision
 
         return vision.FaceDetector.create_from_options(
             vision.FaceDetectorOptions(
@@ -56,7 +60,7 @@ class MediaPipeDetector:
         self._detector.close()
 
     def __call__(self, image: Image) -> Detections:
-        import mediapipe as mp
+        import mediapipe as mp  # again, and so at once
 
         data = np.ascontiguousarray(image)
         faces = self._detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=data)).detections
@@ -65,3 +69,19 @@ class MediaPipeDetector:
         boxes = [(b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height) for b in (f.bounding_box for f in faces)]
         scores = [face.categories[0].score for face in faces]
         return Detections(np.float32(boxes), np.float32(scores)).reframed(*REFRAME[self.range])
+
+
+@contextlib.contextmanager
+def _without_tensorflow() -> Iterator[None]:
+    """Keep MediaPipe from importing TensorFlow, if it is installed, only to open files with it.
+
+    That takes seconds, and a process that has TensorFlow dies when it imports PyTorch with Triton: both bring LLVM.
+    """
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]  # what Python takes for an import that fails
+    try:
+        yield
+    finally:
+        del sys.modules["tensorflow"]

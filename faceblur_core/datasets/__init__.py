@@ -1,0 +1,1 @@
+"""From public face data sets to pairs for training: importers, the builder, checks."""

@@ -1,0 +1,231 @@
+"""``faceblur dataset check``: is a data set whole, are its splits apart, and how are its faces spread?"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceblur_core.datasets.builder import BLUR, MANIFEST, MASK
+from faceblur_core.datasets.duplicates import Fingerprint, fingerprint, near_duplicates
+from faceblur_core.datasets.labels import half_extent
+from faceblur_core.datasets.survey import Advance, in_order, pixels_of
+from faceblur_core.errors import UnreadableImage, UsageMistake
+from faceblur_core.media.files import read_rows
+from faceblur_core.types import Ellipse, Image
+
+GRID = 32  #: cells on each side of the map of face positions
+LOW, HIGH = 0.2, 0.9  #: face heights that should dominate, shares of the picture's
+BLACK = 16  #: brightest value in a black bar, which JPEG does not keep at 0
+MOST_LISTED = 20  #: faults of one kind that are written out
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The faces of one split."""
+
+    pictures: int
+    heights: NDArray[np.float64]  #: of every face, as a share of its picture's height
+    counts: NDArray[np.int64]  #: faces of every picture
+    places: NDArray[np.float64]  #: GRID x GRID: mean number of faces that cover a cell
+    sources: Mapping[str, int]  #: pictures by source; empty without a manifest
+
+    @property
+    def dominant(self) -> float:
+        """The share of faces with a height between LOW and HIGH."""
+        return float(((self.heights >= LOW) & (self.heights <= HIGH)).mean()) if len(self.heights) else float("nan")
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The mean position of covered cells, x and y, shares of the picture."""
+        total = self.places.sum()
+        middle = (np.arange(GRID) + 0.5) / GRID
+        if not total:
+            return float("nan"), float("nan")
+        return float((self.places.sum(axis=0) * middle).sum() / total), float((self.places.sum(axis=1) * middle).sum() / total)
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was found."""
+
+    folder: Path
+    faults: list[str] = field(default_factory=list)
+    spreads: dict[str, Spread] = field(default_factory=dict)  #: by split
+    against: list[str] = field(default_factory=list)  #: test sets that it was compared with
+    digest: str = ""  #: SHA-256 over the names and contents of all pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The photos of a test set, to be found again."""
+
+    title: str
+    names: Sequence[str]
+    fingerprints: Sequence[Fingerprint]
+    checksums: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    fault: str = ""
+    fingerprint: Fingerprint | None = None
+    faces: tuple[Ellipse, ...] = ()
+    size: tuple[int, int] = (0, 0)  #: height, width
+    digests: tuple[str, ...] = ()
+
+
+def check_dataset(folder: Path, known: Iterable[Known] = (), workers: int = 2, advance: Advance | None = None) -> Checked:
+    """Look at every picture of a set.
+
+    A set is a folder with ``NAME/``, ``NAME_blur/`` and ``NAME_mask/`` for each split; with a manifest the faces come from
+    there, without one they are the connected regions of the masks.
+
+    :raises UsageMistake: if the folder holds no such splits
+    """
+    splits = (
+        sorted(p.name for p in folder.iterdir() if p.is_dir() and (folder / f"{p.name}{BLUR}").is_dir())
+        if folder.is_dir()
+        else []
+    )
+    if not splits:
+        raise UsageMistake(f"{folder} holds no data set: no folder such as train/ beside train{BLUR}/ and train{MASK}/")
+    rows = _manifest(folder)
+    checked = Checked(folder)
+    prints: dict[str, list[tuple[str, Fingerprint]]] = {}
+    overall = hashlib.sha256()
+    for split in splits:
+        names = _pairs(folder, split, checked)
+        if rows is not None:
+            _compare_names(split, names, rows, checked)
+        looks = list(in_order(lambda n, s=split: _look(folder, s, n, rows), names, workers, advance))  # type: ignore[misc]
+        _list(checked, [look.fault for look in looks if look.fault])
+        for name, look in zip(names, looks, strict=True):
+            overall.update(f"{split}/{name}:{look.digests}".encode())
+        prints[split] = [(f"{split}/{n}", look.fingerprint) for n, look in zip(names, looks, strict=True) if look.fingerprint]
+        checked.spreads[split] = _spread(
+            looks, Counter(str(rows[split, n]["source"]) for n in names if (split, n) in rows) if rows else {}
+        )
+    checked.digest = overall.hexdigest()
+    _apart(prints, rows, checked)
+    for testset in known:
+        _apart_from(testset, prints, rows, checked)
+    return checked
+
+
+def _manifest(folder: Path) -> dict[tuple[str, str], dict[str, Any]] | None:
+    if not (folder / MANIFEST).is_file():
+        return None
+    return {(row["split"], row["name"]): row for _, row in read_rows(folder / MANIFEST)}
+
+
+def _list(checked: Checked, faults: Sequence[str]) -> None:
+    checked.faults += faults[:MOST_LISTED]
+    if len(faults) > MOST_LISTED:
+        checked.faults.append(f"… and {len(faults) - MOST_LISTED} more like the last one")
+
+
+def _pairs(folder: Path, split: str, checked: Checked) -> list[str]:
+    """Return the names that are complete; the others are faults."""
+    found = {
+        f"{split}{ending}": {p.stem for p in (folder / f"{split}{ending}").glob(f"*{suffix}")}
+        for ending, suffix in (("", ".jpg"), (BLUR, ".jpg"), (MASK, ".png"))
+    }
+    every = set().union(*found.values())
+    _list(checked, [f"{part}/{name} is missing" for part, names in found.items() for name in sorted(every - names)])
+    return sorted(set.intersection(*found.values()))
+
+
+def _compare_names(split: str, names: Sequence[str], rows: Mapping[tuple[str, str], Any], checked: Checked) -> None:
+    listed = {name for of, name in rows if of == split}
+    _list(checked, [f"{split}/{name} is in the manifest and not there" for name in sorted(listed - set(names))])
+    _list(checked, [f"{split}/{name} is not in the manifest" for name in sorted(set(names) - listed)])
+
+
+def _look(folder: Path, split: str, name: str, rows: Mapping[tuple[str, str], Any] | None) -> _Look:
+    files = [f"{split}/{name}.jpg", f"{split}{BLUR}/{name}.jpg", f"{split}{MASK}/{name}.png"]
+    contents = [(folder / file).read_bytes() for file in files]
+    pictures = []
+    for file, content in zip(files, contents, strict=True):
+        try:
+            pictures.append(pixels_of(content))
+        except UnreadableImage as error:
+            return _Look(fault=f"{file}: {error.message}")
+    if len({picture.shape for picture in pictures}) > 1:
+        return _Look(fault=f"{split}/{name}: photo, target and mask differ in size")
+    digests = tuple(hashlib.sha256(content).hexdigest() for content in contents)
+    row = rows.get((split, name)) if rows is not None else None
+    changed = [file for file, digest in zip(files, digests, strict=True) if row and row["sha256"].get(file) != digest]
+    fault = f"{changed[0]} is not the file of the manifest" if changed else ""
+    faces = _row_faces(row) if row else _mask_faces(pictures[2])
+    return _Look(fault, fingerprint(_without_bars(pictures[0])), faces, pictures[0].shape[:2], digests)
+
+
+def _without_bars(picture: Image) -> Image:
+    """Return what is within the black bars: on little else two pictures would look alike."""
+    lit = picture.max(axis=2) > BLACK
+    rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
+    return np.ascontiguousarray(picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]) if len(rows) else picture
+
+
+def _row_faces(row: Mapping[str, Any]) -> tuple[Ellipse, ...]:
+    return tuple(Ellipse(f["cx"], f["cy"], f["rx"], f["ry"], f["angle"]) for f in row["faces"])
+
+
+def _mask_faces(mask: Image) -> tuple[Ellipse, ...]:
+    import cv2
+
+    count, _, stats, _ = cv2.connectedComponentsWithStats((mask[..., 0] >= 128).astype(np.uint8))
+    return tuple(Ellipse(x + w / 2, y + h / 2, w / 2, h / 2) for x, y, w, h, _ in stats[1:count].tolist())
+
+
+def _spread(looks: Sequence[_Look], sources: Mapping[str, int]) -> Spread:
+    heights, places = [], np.zeros((GRID, GRID))
+    for look in looks:
+        for face in look.faces:
+            heights.append(2 * half_extent(face)[1] / look.size[0])
+            fx, fy = GRID / look.size[1], GRID / look.size[0]
+            scaled = Ellipse(
+                face.cx * fx, face.cy * fy, face.rx * fx, face.ry * fy, face.angle
+            )  # close to exact: pictures are squares
+            places += scaled.inside(GRID, GRID)
+    counts = np.array([len(look.faces) for look in looks], np.int64)
+    return Spread(len(looks), np.array(heights), counts, places / max(1, len(looks)), dict(sorted(sources.items())))
+
+
+def _apart(
+    prints: Mapping[str, Sequence[tuple[str, Fingerprint]]], rows: Mapping[tuple[str, str], Any] | None, checked: Checked
+) -> None:
+    """Add the faults of pictures, photos and people that are in two splits."""
+    splits = list(prints)
+    for i, one in enumerate(splits):
+        for other in splits[i + 1 :]:
+            pairs = near_duplicates([p for _, p in prints[one]], [p for _, p in prints[other]])
+            _list(checked, [f"{prints[one][a][0]} and {prints[other][b][0]} are near-duplicates" for a, b in pairs])
+    for key, what in (("photo_sha256", "the photo"), ("identity", "the person")):
+        where: dict[str, set[str]] = defaultdict(set)
+        for (split, _), row in (rows or {}).items():
+            if row[key]:
+                where[f"{row['photo'] if key == 'photo_sha256' else row[key]}"].add(split)
+        _list(checked, [f"{what} {name} is in {' and '.join(sorted(s))}" for name, s in sorted(where.items()) if len(s) > 1])
+
+
+def _apart_from(
+    testset: Known,
+    prints: Mapping[str, Sequence[tuple[str, Fingerprint]]],
+    rows: Mapping[tuple[str, str], Any] | None,
+    checked: Checked,
+) -> None:
+    checked.against.append(testset.title)
+    for found in prints.values():
+        pairs = near_duplicates([p for _, p in found], testset.fingerprints)
+        _list(checked, [f"{found[a][0]} is a near-duplicate of {testset.names[b]} in test set {testset.title}" for a, b in pairs])
+    sums = set(testset.checksums)
+    same = [f"{split}/{name}" for (split, name), row in (rows or {}).items() if row["photo_sha256"] in sums]
+    _list(checked, [f"{name} is made from a photo of test set {testset.title}" for name in sorted(same)])

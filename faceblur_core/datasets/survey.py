@@ -1,0 +1,150 @@
+"""Look at every photo of a source once: its checksum, its fingerprint, and the faces that its labels do not have."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from faceblur_core.datasets.duplicates import Fingerprint, fingerprint
+from faceblur_core.datasets.labels import BadRows, Face, LabelledPhoto, bounds, faces_of
+from faceblur_core.datasets.sources import OpenSource
+from faceblur_core.errors import FaceblurError, UnreadableImage
+from faceblur_core.media.images import read_photo
+from faceblur_core.methods import find_method
+from faceblur_core.pipeline import close
+from faceblur_core.plugins import installed_plugins
+from faceblur_core.types import Anonymizer, Floats, Image, box_iou
+
+SAME_FACE = 0.3  #: intersection over union, or half of the smaller box covered
+AHEAD = 16  #: photos that may be in work or wait for the one before them
+
+T = TypeVar("T")
+R = TypeVar("R")
+Advance = Callable[[], None]  #: called when one more item is done
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A photo of a source, looked at."""
+
+    source: str  #: the source's label
+    photo: LabelledPhoto
+    sha256: str
+    fingerprint: Fingerprint
+    detected: int = 0  #: of its faces, those that a method found and no label had
+    unconfirmed: int = 0  #: labelled faces that none of the methods found
+
+
+def pixels_of(data: bytes) -> Image:
+    """Return a picture file's first frame as upright 8-bit RGB. :raises UnreadableImage: as :func:`read_photo`."""
+    return read_photo(data).frames[0].rgb()
+
+
+class DetectorPool:
+    """Methods by name that find faces; every thread has detectors of its own."""
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        """:raises UsageMistake: if a method is unknown or finds no boxes."""
+        self._methods = [find_method(name, {}, installed_plugins()) for name in methods]
+        for method in self._methods:
+            if method.anonymizer:
+                raise FaceblurError(f"method {method.text!r} finds no boxes, so it cannot label photos")
+        self._local = threading.local()
+        self._made: list[Anonymizer] = []
+
+    def __call__(self, image: Image, known: Sequence[Face] = ()) -> list[Face]:
+        """Return the faces that are found in an image, H x W x 3, and are none of the known ones.
+
+        The first method that finds a face has the word about its box.
+        """
+        faces: list[Face] = []
+        for method in self._mine():
+            found = method(image).detections
+            for face in faces_of(found) if found is not None else ():
+                if not any(same_face(face, other) for other in [*known, *faces]):
+                    faces.append(face)
+        return faces
+
+    def _mine(self) -> list[Anonymizer]:
+        if not hasattr(self._local, "methods"):
+            self._local.methods = [method.make() for method in self._methods]
+            self._made += self._local.methods
+        mine: list[Anonymizer] = self._local.methods
+        return mine
+
+    def close(self) -> None:
+        for method in self._made:
+            close(method)
+
+
+def same_face(one: Face, other: Face) -> bool:
+    """Return whether two labels are of one face: they overlap, or one lies for the most part in the other."""
+    a, b = (np.array([bounds(face.ellipse)], np.float32) for face in (one, other))
+    if box_iou(a, b)[0, 0] > SAME_FACE:
+        return True
+    shared = np.prod(np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0))
+    smaller = min(_area(a), _area(b))
+    return bool(shared > 0.5 * smaller)
+
+
+def _area(box: Floats) -> float:
+    return float(np.prod(box[:, 2:] - box[:, :2]))
+
+
+def survey(source: OpenSource, bad: BadRows, workers: int, advance: Advance | None = None) -> list[Surveyed]:
+    """Return all photos of a source, in the order of their names.
+
+    Faces that the source's ``detect`` methods find are added to the labelled ones.
+
+    :raises FaceblurError: if a photo cannot be read, unless bad rows are skipped
+    """
+    photos = source.read(bad)
+    pool = DetectorPool(source.source.detect)
+    try:
+        return [item for item in in_order(lambda photo: _look(source, photo, pool, bad), photos, workers, advance) if item]
+    finally:
+        pool.close()
+
+
+def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: BadRows) -> Surveyed | None:
+    try:
+        data = photo.path.read_bytes()
+        image = pixels_of(data)
+    except (OSError, UnreadableImage) as error:
+        bad(photo.path, None, error.message if isinstance(error, UnreadableImage) else str(error.strerror))
+        return None
+    found = pool(image)
+    extra = [face for face in found if not any(same_face(face, known) for known in photo.faces)]
+    unconfirmed = sum(not any(same_face(face, known) for face in found) for known in photo.faces)
+    complete = dataclasses.replace(photo, faces=(*photo.faces, *extra))
+    return Surveyed(
+        source.label, complete, hashlib.sha256(data).hexdigest(), fingerprint(image), len(extra), unconfirmed if found else 0
+    )
+
+
+def in_order(work: Callable[[T], R], items: Sequence[T], workers: int, advance: Advance | None = None) -> Iterator[R]:
+    """Yield ``work(item)`` for every item, in their order, computed by that many threads and not far ahead."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= AHEAD * workers:
+                    yield waiting.popleft().result()
+                    if advance:
+                        advance()
+            while waiting:
+                yield waiting.popleft().result()
+                if advance:
+                    advance()
+        finally:
+            for future in waiting:
+                future.cancel()

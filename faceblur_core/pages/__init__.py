@@ -1,0 +1,53 @@
+"""HTML pages that are one file: pictures and plots are inside, nothing is loaded from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from faceblur_core.errors import FaceblurError
+from faceblur_core.media.files import write_whole
+from faceblur_core.types import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_page(path: Path, template: str, **context: Any) -> None:
+    """Fill in a template of this package and write the page.
+
+    :raises FaceblurError: if it cannot be written
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("faceblur_core.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template(template).render(**context)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, page.encode())
+    except OSError as error:
+        raise FaceblurError(f"{path}: {error.strerror}") from None
+
+
+def picture(image: Image, quality: int = 80) -> str:
+    """Return a picture as the value of an ``src`` attribute."""
+    from PIL import Image as PillowImage
+
+    buffer = io.BytesIO()
+    PillowImage.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def plot(figure: Figure) -> str:
+    """Return a matplotlib figure as the value of an ``src`` attribute."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,1 @@
+"""Test sets: what every method is compared on."""

@@ -1,0 +1,213 @@
+"""The format of a test set: a folder with ``testset.yaml``, ``manifest.jsonl`` and ``photos/``.
+
+``testset.yaml`` holds name, version, what it is, the licence of its photos, how it was made, and ``checksum``: the
+SHA-256 of the manifest. The manifest has one JSON object per photo, sorted by ``id``: ``id``, ``file``, ``sha256``,
+``height``, ``width``, ``faces`` (each ``cx cy rx ry angle``, its ``flags`` and, where known, ``landmarks``; a face flagged
+``ignore`` counts for nothing), ``identity``, ``groups`` and ``categories``. So the checksum vouches for every photo too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
+from faceblur_core.media.files import read_rows, write_whole
+from faceblur_core.media.images import read_photo
+from faceblur_core.options import read_yaml
+from faceblur_core.types import Ellipse, Sample
+
+HEAD, MANIFEST, PHOTOS = "testset.yaml", "manifest.jsonl", "photos"
+FORMAT = 1  #: of the folder; a reader refuses a later one
+FOLDER = "FACEBLUR_TESTSETS"
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """A test set on disk, its head and manifest read, no photo yet."""
+
+    __test__ = False  # for pytest
+
+    name: str
+    version: int
+    checksum: str  #: SHA-256 of the manifest
+    folder: Path
+    head: Mapping[str, Any]
+    rows: tuple[Mapping[str, Any], ...]
+
+    @property
+    def title(self) -> str:
+        """The name and the version, as tables print it: ``fddb-v1``."""
+        return f"{self.name}-v{self.version}"
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield every photo with its truth, in the order of the manifest."""
+        for row in self.rows:
+            yield self.sample(row)
+
+    def sample(self, row: Mapping[str, Any]) -> Sample:
+        """Return one photo with its truth.
+
+        :raises FaceblurError: if the file is missing, damaged or another one than the manifest says
+        """
+        path = self.folder / row["file"]
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise FaceblurError(f"test set {self.title}: {path}: {error.strerror}") from None
+        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            raise FaceblurError(f"test set {self.title}: {path} is not the photo of the manifest; see faceblur testset verify")
+        image = read_photo(data).frames[0].rgb()
+        return Sample(
+            id=row["id"],
+            image=image,
+            faces=tuple(_ellipse(face) for face in row["faces"] if "ignore" not in face["flags"]),
+            identity=row["identity"],
+            categories=frozenset(row["categories"]),
+            groups=dict(row["groups"]),
+            ignored=tuple(_ellipse(face) for face in row["faces"] if "ignore" in face["flags"]),
+        )
+
+    def sizes(self) -> Counter[str]:
+        """Return the number of photos in each category."""
+        return Counter(category for row in self.rows for category in row["categories"])
+
+    def face_count(self) -> int:
+        """Return the number of faces that count."""
+        return sum("ignore" not in face["flags"] for row in self.rows for face in row["faces"])
+
+
+def _ellipse(face: Mapping[str, Any]) -> Ellipse:
+    return Ellipse(*(float(face[key]) for key in ("cx", "cy", "rx", "ry", "angle")))
+
+
+def testsets_folder() -> Path:
+    """Return where test sets are kept: ``FACEBLUR_TESTSETS``, else the user's data folder."""
+    from platformdirs import user_data_path
+
+    return Path(os.environ[FOLDER]) if os.environ.get(FOLDER) else user_data_path("faceblur", appauthor=False) / "testsets"
+
+
+def write_testset(folder: Path, head: Mapping[str, Any], items: Iterable[tuple[dict[str, Any], bytes]]) -> TestSet:
+    """Write a test set whole, or nothing; a set that is there is replaced.
+
+    :param head: name, version, summary, licence and how it was made
+    :param items: row (without ``file`` and ``sha256``, with ``suffix``) and file of every photo
+    :raises FaceblurError: if the folder cannot be written
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            _write(unfinished, head, items)
+            unfinished.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            unfinished.rename(folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise FaceblurError(f"test set {error.filename or folder}: {error.strerror}") from None
+    return read_testset(folder)
+
+
+def _write(folder: Path, head: Mapping[str, Any], items: Iterable[tuple[dict[str, Any], bytes]]) -> None:
+    rows = []
+    for row, data in items:
+        file = f"{PHOTOS}/{row['id']}{row.pop('suffix')}"
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / file, data)
+        rows.append({"id": row["id"], "file": file, "sha256": hashlib.sha256(data).hexdigest(), **row})
+    rows.sort(key=lambda row: str(row["id"]))
+    manifest = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    write_whole(folder / MANIFEST, manifest)
+    full = {"format": FORMAT, **head, "photos": len(rows), "checksum": hashlib.sha256(manifest).hexdigest()}
+    write_whole(folder / HEAD, yaml.safe_dump(full, sort_keys=False, allow_unicode=True).encode())
+
+
+def read_testset(folder: Path) -> TestSet:
+    """Return the test set in a folder; the photos are read later, each checked then.
+
+    :raises UsageMistake: if there is none, or it is of a later format
+    :raises FaceblurError: if its manifest is not the one of its checksum
+    """
+    if not (folder / HEAD).is_file():
+        raise UsageMistake(f"{folder} is no test set: it holds no {HEAD}")
+    head = read_yaml(folder / HEAD, "test set")
+    missing = [key for key in ("format", "name", "version", "checksum") if key not in head]
+    if missing:
+        raise UsageMistake(f"test set {folder / HEAD} has no {missing[0]!r}")
+    if head["format"] != FORMAT:
+        raise UsageMistake(f"test set {folder} has format {head['format']}; this faceblur reads format {FORMAT}")
+    rows = tuple(row for _, row in read_rows(folder / MANIFEST))
+    if hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest() != head["checksum"]:
+        raise FaceblurError(f"test set {folder}: {MANIFEST} is not the one of the checksum in {HEAD}; build the set again")
+    return TestSet(str(head["name"]), int(head["version"]), str(head["checksum"]), folder, head, rows)
+
+
+def installed_testsets() -> dict[str, Path]:
+    """Return the folders of the test sets that have been built, by name."""
+    found = testsets_folder()
+    return {path.name: path for path in sorted(found.iterdir()) if (path / HEAD).is_file()} if found.is_dir() else {}
+
+
+def open_testset(text: str) -> TestSet:
+    """Return the test set that ``text`` names: a folder, or the name of one that has been built; ``samples`` is always there.
+
+    :raises UnknownName: if there is none
+    :raises UsageMistake: if the folder holds no test set
+    """
+    from faceblur_core.testsets.samples import NAME, VERSION, build_samples
+
+    if text == NAME:
+        folder = testsets_folder() / NAME
+        if (folder / HEAD).is_file() and read_yaml(folder / HEAD, "test set").get("version") == VERSION:
+            return read_testset(folder)
+        return build_samples(folder)
+    if Path(text).is_dir():
+        return read_testset(Path(text))
+    built = installed_testsets()
+    if text not in built:
+        hint = " faceblur testset build makes it." if text in shipped_names() else ""
+        raise UnknownName("test set", text, {NAME, *built}, hint)
+    return read_testset(built[text])
+
+
+def shipped_names() -> list[str]:
+    """Return the names of the configs of test sets that ship with faceblur."""
+    from faceblur_core.options import shipped_configs
+
+    return list(shipped_configs("testsets"))
+
+
+def faults(testset: TestSet) -> list[str]:
+    """Return what is wrong with a test set's files: missing, changed, or in the folder and not in the manifest."""
+    found = []
+    for row in testset.rows:
+        path = testset.folder / str(row["file"])
+        if not path.is_file():
+            found.append(f"{row['file']} is missing")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"]:
+            found.append(f"{row['file']} has changed")
+    known = {str(row["file"]) for row in testset.rows}
+    there = (path.relative_to(testset.folder).as_posix() for path in (testset.folder / PHOTOS).rglob("*") if path.is_file())
+    return found + [f"{name} is not in the manifest" for name in sorted(there) if name not in known]
+
+
+def check_name(name: str) -> str:
+    """Return it. :raises UsageMistake: if it cannot be the name of a folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UsageMistake(f"test set name {name!r} should be letters, digits, dots and dashes")
+    return name

@@ -1,0 +1,63 @@
+"""The U-Net of Ronneberger et al. (MICCAI 2015), with same padding and one image out for one image in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+from faceblur_unet.config import SIZE
+
+Precision = Literal["float32", "mixed_bfloat16"]
+
+#: variant: (filters of the encoder levels, filters of the bottleneck)
+VARIANTS: dict[str, tuple[tuple[int, ...], int]] = {
+    "teacher": ((32, 64, 128), 256),  # 1,925,667 parameters
+    "student-v0": ((8, 16, 32), 64),  # 120,843
+    "student-v1": ((16, 32, 64), 128),  # 482,067
+    "student-v2": ((24, 48, 96), 192),  # 1,083,675
+}
+
+
+def build_unet(
+    filters: Sequence[int] = (32, 64, 128),
+    bottleneck: int = 256,
+    size: int = SIZE,
+    name: str = "unet",
+    precision: Precision = "float32",
+) -> keras.Model:
+    """Return a new U-Net, N x size x size x 3 in 0..1 in, the same out (float32 under any precision).
+
+    :raises ValueError: if ``size`` cannot be halved once per level
+    """
+    if size % 2 ** len(filters):
+        raise ValueError(f"size {size} is no multiple of {2 ** len(filters)}")
+    common: dict[str, Any] = {"dtype": precision, "data_format": "channels_last"}
+
+    def convolutions(x: Any, count: int, where: str) -> Any:
+        for number in (1, 2):
+            conv = layers.Conv2D(count, 3, padding="same", activation="relu", name=f"{where}_conv{number}", **common)
+            x = conv(x)
+        return x
+
+    inputs = x = keras.Input((size, size, 3), name="photo")
+    skips = []
+    for level, count in enumerate(filters, 1):
+        x = convolutions(x, count, f"encoder{level}")
+        skips.append(x)
+        x = layers.MaxPooling2D(2, name=f"encoder{level}_pool", **common)(x)
+    x = convolutions(x, bottleneck, "bottleneck")
+    for level, count in reversed(list(enumerate(filters, 1))):
+        x = layers.Conv2DTranspose(count, 2, strides=2, name=f"decoder{level}_up", **common)(x)
+        x = layers.Concatenate(axis=-1, dtype=precision, name=f"decoder{level}_skip")([x, skips[level - 1]])
+        x = convolutions(x, count, f"decoder{level}")
+    blurred = layers.Conv2D(3, 1, activation="sigmoid", dtype="float32", data_format="channels_last", name="blurred")
+    return keras.Model(inputs, blurred(x), name=name)
+
+
+def build_variant(variant: str, precision: Precision = "float32") -> keras.Model:
+    """Return a new network of one of the ``VARIANTS``. :raises KeyError: if there is none of that name."""
+    filters, bottleneck = VARIANTS[variant]
+    return build_unet(filters, bottleneck, name=variant.replace("-", "_"), precision=precision)
