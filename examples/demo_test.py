@@ -14,16 +14,20 @@ HERE = Path(__file__).parent
 TEMPLATE = HERE / "faceblur-plugin-template"
 
 
-def test_the_demo_hides_the_faces_and_leaves_the_cat(tmp_path):
+def test_the_demo_hides_the_faces_compares_and_leaves_the_cat(tmp_path):
     command = [sys.executable, HERE / "demo.py", tmp_path, "haar", "haar+solid", "no-such-method"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    environment = {**os.environ, "FACEBLUR_TESTSETS": str(tmp_path / "sets"), "FACEBLUR_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "haar: 5 photos: 3 with faces (4 in all), 2 without" in done.stdout
+    assert "haar: 6 photos: 4 with faces (6 in all), 2 without" in done.stdout
     assert "no-such-method: faceblur: no method named 'no-such-method'" in done.stdout
-    with Image.open(tmp_path / "comparison.png") as sheet:
+    with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width == 3 * 240
-    with Image.open(tmp_path / "haar+solid" / "portrait.jpg") as hidden:
-        assert np.asarray(hidden)[90:150, 200:250].max() < 30
+    pair = (tmp_path / "photos" / "frontal-1.png", tmp_path / "haar+solid" / "frontal-1.png")
+    with Image.open(pair[0]) as before, Image.open(pair[1]) as after:
+        assert (np.asarray(after) == 0).all(axis=2).mean() > 0.05 + (np.asarray(before) == 0).all(axis=2).mean()
+    assert len(list(tmp_path.glob("runs/*-demo/report.html"))) == 1
+    assert "samples-v1   haar " in done.stdout
 
 
 @pytest.fixture(scope="module")

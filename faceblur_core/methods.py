@@ -8,7 +8,7 @@ must agree. A whole method (an anonymizer) has options without a dot. Later wins
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_OBFUSCATOR = "blur"
 YAML_SUFFIXES = (".yaml", ".yml")
+
+Wrap = Callable[[str, Mapping[str, Any], "Detector"], "Detector"]
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,11 @@ class Method:
             values.update({f"{prefix}{name}": value for name, value in given.items()})
         return dict(sorted(values.items()))
 
-    def make(self, detector: Detector | None = None) -> Anonymizer:
+    def make(self, detector: Detector | None = None, wrap: Wrap | None = None) -> Anonymizer:
         """Return a new anonymizer, models loaded. One is for one thread.
 
         :param detector: used in place of the method's own, for boxes that are known already
+        :param wrap: is given each detector's name, options and the detector, and returns what to use in its place
         :raises UsageMistake: if an option is unknown or does not fit, or boxes are given to an anonymizer
         :raises FaceblurError: if a component cannot start
         """
@@ -120,16 +123,17 @@ class Method:
 
         mask = MaskShape(**values["mask."])
         if detector is None:
-            detector = self._make_detector(values, mask)
+            detector = self._make_detector(values, mask, wrap)
         return DetectAndObfuscate(detector, self.plugins.make("obfuscator", self.obfuscator, values["obfuscator."]), mask)
 
-    def _make_detector(self, values: Mapping[str, Mapping[str, Any]], mask: MaskShape) -> Detector:
+    def _make_detector(self, values: Mapping[str, Mapping[str, Any]], mask: MaskShape, wrap: Wrap | None) -> Detector:
         from faceblur_core.pipeline import TiledDetector, Tiling, UnionDetector, check_votes
 
         tiling = Tiling(**values["tile."])
 
         def one(name: str, prefix: str) -> Detector:
             made: Detector = self.plugins.make("detector", name, values[prefix])
+            made = wrap(name, values[prefix], made) if wrap else made
             return TiledDetector(made, tiling, mask) if tiling.size else made
 
         if len(self.detectors) == 1:

@@ -303,31 +303,78 @@ class BackendContract(Contract):
         require(both.shape == (2, *first.shape[1:]), f"a batch of two gave {both.shape}")
 
 
+#: Where the eyes, the nose and the corners of the mouth are in the middle of a noise_image.
+_POINTS = np.array([[56, 40], [72, 40], [64, 50], [58, 60], [70, 60]], np.float32)
+GROUPS = ("privacy", "utility", "fidelity", "detection", "other")
+
+
 class MetricContract(Contract):
-    """Scores one result against one sample."""
+    """Scores one result against one sample; or, where ``per`` is ``set``, all results at once from what it observed."""
 
     kind = "metric"
 
     def _samples(self) -> Iterator[tuple[Sample, Anonymized]]:
-        image = noise_image()
-        mask = _spot(*image.shape[:2])
+        """Yield photos of four people, with two faces, one and none: copied, black and dimmed."""
+        mask = _spot(*noise_image().shape[:2])
         faces = (Ellipse(64, 48, 20, 28), Ellipse(20, 20, 8, 10, 0.5))
-        for truth in (faces, faces[:1], ()):
+        for number, truth in enumerate((faces, faces[:1], (), faces[:1]) * 3):
+            image = noise_image(seed=number)
+            points = tuple(_POINTS if face is faces[0] else None for face in truth)
+            sample = Sample("noise", image, truth, f"person {number % 4}" if truth else None, ignored=faces[1:], landmarks=points)
+            boxes = np.array([face.bounds() for face in faces], np.float32) + number
             for shown, hidden in ((image, np.zeros_like(mask)), (np.zeros_like(image), np.ones_like(mask)), (image // 2, mask)):
-                yield Sample("noise", image, truth), Anonymized(shown, hidden)
+                yield sample, Anonymized(shown, hidden, Detections(boxes, np.array([0.9, 0.5], np.float32)))
+
+    def _pooled(self) -> bool:
+        return bool(self.component.per == "set")
+
+    def _observed(self) -> list[Mapping[str, Any]]:
+        return [self.component.observe(sample, result) for sample, result in self._samples()]
+
+    def _check_range(self, values: NDArray[np.float64]) -> None:
+        low, high = self.component.range
+        known = values[~np.isnan(values)]
+        require(bool(((known >= low) & (known <= high)).all()), f"gave {values}, outside {low}..{high}")
 
     def test_declares_itself(self) -> None:
         """Has a unit, a direction, a range and a source."""
         metric = self.component
         require(isinstance(metric.unit, str) and isinstance(metric.higher_is_better, bool), "unit or higher_is_better is missing")
         require(
-            metric.per in ("face", "image") and len(metric.range) == 2 and bool(metric.citation),
+            metric.per in ("face", "image", "set") and len(metric.range) == 2 and bool(metric.citation),
             "per, range or citation is missing",
         )
+        group, over = getattr(metric, "group", "other"), getattr(metric, "over", "images")
+        require(group in GROUPS, f"group is {group!r}, none of {', '.join(GROUPS)}")
+        require(over in ("images", "people"), f"over is {over!r}, neither images nor people")
+
+    def test_statistics(self) -> None:
+        """Every statistic is one that tables know; a name in place of a number is a threshold that it calibrates."""
+        from faceblur_core.compare.statistics import Draws, figure, threshold_name
+
+        statistics = getattr(self.component, "statistics", ("mean",))
+        require(bool(statistics) and not isinstance(statistics, str), "statistics is no tuple of names")
+        for statistic in statistics:
+            if name := threshold_name(statistic):
+                require(hasattr(self.component, "calibrate"), f"nothing calibrates the threshold of {statistic!r}")
+            figure(np.ones(2), np.arange(2), Draws.make(2, 1, 0), statistic, {name: 0.5})
+
+    def test_calibrates(self) -> None:
+        """If it calibrates, that gives thresholds by name, also without a sample."""
+        if not hasattr(self.component, "calibrate"):
+            return
+        for samples in ([sample for sample, _ in self._samples()], []):
+            found = self.component.calibrate(samples)
+            require(all(isinstance(value, float) for value in found.values()), f"calibrate gave {found}, not numbers by name")
+            named = {
+                name for text in getattr(self.component, "statistics", ()) if (name := text.partition("<")[2]).isidentifier()
+            }
+            require(named <= set(found), f"calibrate gave no {', '.join(sorted(named - set(found)))}")
 
     def test_values(self) -> None:
-        """Gives one float64 per face (or one), within its range, for copies, black pictures and soft masks."""
-        low, high = self.component.range
+        """Gives one float64 per face (or one), within its range, for copies, black pictures and soft masks; unless pooled."""
+        if self._pooled():
+            return
         for sample, result in self._samples():
             values = self.component(sample, result)
             count = len(sample.faces) if self.component.per == "face" else 1
@@ -335,8 +382,38 @@ class MetricContract(Contract):
                 values.shape == (count,) and values.dtype == np.float64,
                 f"gave {values.shape} {values.dtype}, not ({count},) float64",
             )
-            known = values[~np.isnan(values)]
-            require(bool(((known >= low) & (known <= high)).all()), f"gave {values}, outside {low}..{high}")
+            self._check_range(values)
+
+    def test_observations_can_be_kept(self) -> None:
+        """What a pooled metric observes are arrays that a file holds without pickling."""
+        for seen in self._observed() if self._pooled() else ():
+            require(all(isinstance(value, np.ndarray) for value in seen.values()), "it observed something that is no array")
+            require(not any(value.dtype.hasobject for value in seen.values()), "it observed an array of objects")
+
+    def test_figures(self) -> None:
+        """Figures of a pooled metric are in the range or nan; twice the weight changes nothing; none at all is no error."""
+        if not self._pooled():
+            return
+        seen = self._observed()
+        prepared = self.component.prepare(seen, seen)
+        ones = np.ones(len(seen))
+        first = self._figures(prepared, ones)
+        twice, none = self._figures(prepared, 2 * ones), self._figures(prepared, 0 * ones)
+        require(list(first) == list(twice) == list(none), "the names of its figures depend on the weights")
+        same = np.allclose(list(first.values()), list(twice.values()), rtol=1e-9, atol=0, equal_nan=True)
+        require(same, f"twice the weight changes {first} to {twice}")
+
+    def test_nothing_observed(self) -> None:
+        """Without any observation, figures of a pooled metric are nan or in the range."""
+        nothing: list[list[Mapping[str, Any]]] = [[], [{}], [{}, {}]]
+        for seen in nothing if self._pooled() else ():
+            self._figures(self.component.prepare(seen, seen), np.ones(len(seen)))
+
+    def _figures(self, prepared: Any, weights: NDArray[np.float64]) -> dict[str, float]:
+        figures = dict(self.component.figures(prepared, weights))
+        require(bool(figures) and all(isinstance(name, str) for name in figures), "it names no figure")
+        self._check_range(np.array(list(figures.values()), np.float64))
+        return figures
 
 
 class CommandContract(Contract):

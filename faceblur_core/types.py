@@ -7,6 +7,7 @@ Coordinates are pixels of the upright image, x to the right, y down, and pixel (
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,6 +169,16 @@ class Ellipse:
     ry: float  #: the other half axis, pixels
     angle: float = 0.0
 
+    def half_extent(self) -> tuple[float, float]:
+        """Return half the width and half the height of its bounding box, pixels."""
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        return math.hypot(self.rx * cos, self.ry * sin), math.hypot(self.rx * sin, self.ry * cos)
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Return x1, y1, x2, y2 of its bounding box, pixels."""
+        dx, dy = self.half_extent()
+        return self.cx - dx, self.cy - dy, self.cx + dx, self.cy + dy
+
     def reach(self, height: int, width: int) -> NDArray[np.float64]:
         """Return, H x W, how far each pixel's centre lies from the ellipse's: 0 there, 1 on the outline, 2 at twice that."""
         y, x = np.ogrid[0.5:height, 0.5:width]
@@ -191,6 +202,7 @@ class Sample:
     categories: frozenset[str] = frozenset()
     groups: Mapping[str, str] = field(default_factory=dict)  #: such as ``{"gender": "female"}``
     ignored: tuple[Ellipse, ...] = ()  #: faces that no method is held to: hiding them or not counts for nothing
+    landmarks: tuple[Floats | None, ...] = ()  #: of ``faces``, one by one: 5 x 2 as in Detections, or None; empty: of none
 
 
 class Detector(Protocol):
@@ -232,7 +244,14 @@ class Backend(Protocol):
 
 
 class Metric(Protocol):
-    """Scores one result against one sample."""
+    """Scores one result against one sample.
+
+    It may also have ``group`` (``privacy``, ``utility``, ``fidelity``, ``detection``; where tables put it) and
+    ``statistics``: what is said of its values over many samples, of ``mean``, ``median``, ``p5`` and other percentiles,
+    ``share>=0.95`` and the like with >=, <=, < or >. Without it: the mean. ``over`` is what intervals draw, ``images``
+    or ``people``. If it has a field ``avoid``, it is told the names of the method's own detectors there. If it has a method
+    ``calibrate(samples)``, what that returns, {name: threshold}, can stand in ``share<name``.
+    """
 
     unit: ClassVar[str]
     per: ClassVar[Literal["face", "image"]]
@@ -241,7 +260,38 @@ class Metric(Protocol):
     citation: ClassVar[str]
 
     def __call__(self, sample: Sample, result: Anonymized) -> NDArray[np.float64]:
-        """Return one value per face of ``sample.faces``, or an array of one value for the image."""
+        """Return one value per face of ``sample.faces``, or an array of one value for the image; nan: not defined there."""
+        ...
+
+
+Observation = Mapping[str, NDArray[Any]]  #: what a pooled metric keeps of one sample
+
+
+class PooledMetric(Protocol):
+    """Scores all results of a method on a test set at once: what is no mean over faces or images, such as AP or rank-1.
+
+    ``group`` and ``avoid`` as for :class:`Metric`.
+    """
+
+    unit: ClassVar[str]
+    per: ClassVar[Literal["set"]]
+    higher_is_better: ClassVar[bool]
+    range: ClassVar[tuple[float, float]]
+    citation: ClassVar[str]
+
+    def observe(self, sample: Sample, result: Anonymized) -> Observation:
+        """Return what is needed of one sample; empty if it takes no part."""
+        ...
+
+    def prepare(self, observations: Sequence[Observation], training: Sequence[Observation]) -> Any:
+        """Return what :meth:`figures` works on.
+
+        :param training: observations of the test set that ``train_on`` names, if the metric has that option
+        """
+        ...
+
+    def figures(self, prepared: Any, weights: NDArray[np.float64]) -> Mapping[str, float]:
+        """Return figures by name; observation i counts ``weights[i]`` times (for bootstrap intervals). nan: not defined."""
         ...
 
 

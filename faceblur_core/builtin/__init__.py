@@ -29,11 +29,28 @@ def faceblur_obfuscators() -> Iterable[Component]:
 
 @hookimpl
 def faceblur_metrics() -> Iterable[Component]:
-    yield Component(
-        name="coverage",
-        summary="Share of a face's true ellipse that the method's mask hides",
-        factory="faceblur_core.builtin.metrics:Coverage",
-    )
+    def row(name: str, cls: str, summary: str, module: str = "faceblur_core.builtin.metrics") -> Component:
+        return Component(name=name, summary=summary, factory=f"{module}:{cls}")
+
+    more = "faceblur_core.compare.metrics"
+    return [
+        row("coverage", "Coverage", "Share of a face's true ellipse that the method's mask hides"),
+        row("image-missed", "ImageMissed", "Images with at least one face that is covered by less than a half"),
+        row("still-detected", "StillDetected", "Faces that another detector finds in the anonymized image", more),
+        row("psnr-outside", "PsnrOutside", "PSNR outside the faces"),
+        row("psnr-outside-128", "PsnrOutside128", "The same on images reduced to 128 pixels"),
+        row("ssim-outside", "SsimOutside", "SSIM outside the faces"),
+        row("ssim-outside-128", "SsimOutside128", "The same on images reduced to 128 pixels"),
+        row("over-blur", "OverBlur", "Share of what is no face that the mask covers"),
+        row("touched", "Touched", "Images without a face in which something is hidden"),
+        row("fidelity-mse", "Fidelity", "Mean squared error to the blurred target, 128 pixels", more),
+        row("fidelity-mae", "FidelityMae", "Mean absolute error to the blurred target, 128 pixels", more),
+        row("fidelity-ssim", "FidelitySsim", "SSIM to the blurred target, 128 pixels", more),
+        row("fidelity-psnr", "FidelityPsnr", "PSNR to the blurred target, 128 pixels", more),
+        row("recall", "Recall", "Faces that the method's own detector finds"),
+        row("precision", "Precision", "Detections that are faces"),
+        row("ap50", "Ap50", "Average precision of the method's own detector at an IoU of 0.5"),
+    ]
 
 
 @hookimpl
@@ -45,3 +62,5 @@ def faceblur_commands() -> Iterable[Component]:
         name="dataset", summary="Make, label and check data sets for training", factory="faceblur_core.cli.dataset:dataset"
     )
     yield Component(name="testset", summary="Make, list and verify test sets", factory="faceblur_core.cli.testset:testset")
+    yield Component(name="compare", summary="Compare methods on a shared test set", factory="faceblur_core.cli.compare:compare")
+    yield Component(name="verify", summary="Look for faces that are left in outputs", factory="faceblur_core.cli.verify:verify")

@@ -85,6 +85,8 @@ def review(labels: Path, images: Path, output: Path, marks: Path | None, workers
     from faceblur_core.datasets.review import write_review
 
     marks = marks or output.with_suffix(".txt")
+    if marks == output:
+        raise UsageMistake(f"{output} would be both the page and the file of marks; call the page .html, or give --marks")
     with counting("photos") as advance:
         count = write_review(images, labels, output, marks, workers, advance)
     click.echo(f"{count} pictures -> {output}; mark them in {marks}")
@@ -167,13 +169,11 @@ def _table(checked: Checked) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
                 split,
                 str(spread.pictures),
                 str(len(spread.heights)),
-                f"{spread.dominant:.1%}",
+                f"{spread.dominant:.1%}" if len(spread.heights) else "-",
                 f"{np.median(spread.heights):.1%}" if len(spread.heights) else "-",
                 str(int((spread.counts == 0).sum())),
                 str(int((spread.counts > 1).sum())),
-                f"{spread.centre[0]:.2f}, {spread.centre[1]:.2f}",
+                "{:.2f}, {:.2f}".format(*spread.centre) if len(spread.heights) else "-",
             )
         )
-    if not rows:
-        raise UsageMistake(f"{checked.folder} holds no pictures")
     return columns, rows

@@ -39,6 +39,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
+def printable(name: str) -> str:
+    """Return a file name with line ends, escape codes and undecodable bytes written out."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in name)
+
+
 @contextlib.contextmanager
 def progress_bar(what: str, total: int | None) -> Iterator[Progress | None]:
     """Yield a progress bar with one task on stderr where a person is looking at it, else None; total None: only a count."""

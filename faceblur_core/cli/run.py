@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from faceblur_core.cli.output import progress_bar
+from faceblur_core.cli.output import printable, progress_bar
 from faceblur_core.errors import UsageMistake
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def run(
             click.echo(f"{job.source} -> {job.target}")
         return
     batch = _batch(found, form, manifest, detections, max_megapixels, workers, flags)
-    with _manifest(manifest, flags) as writer, _only_our_limit():
+    with _manifest(manifest, flags) as writer, only_our_limit():
         failed = _work(plan, dataclasses.replace(batch, writer=writer), output)
     if failed:
         sys.exit(1)
@@ -204,16 +204,11 @@ def _work(plan: Plan, batch: Batch, output: Path) -> bool:
 
 def _report(job: Job, row: Row, progress: Progress | None) -> None:
     if row.outcome == "error":
-        line = f"faceblur: {_printable(str(job.source))}: {row.error}"
+        line = f"faceblur: {printable(str(job.source))}: {row.error}"
         if progress:
             progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(line, err=True)
-
-
-def _printable(name: str) -> str:
-    """Return a file name with line ends, escape codes and undecodable bytes written out."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in name)
 
 
 def _summary(counts: Counter[str], faces: int, output: Path, *, preview: bool) -> str:
@@ -230,7 +225,7 @@ def _summary(counts: Counter[str], faces: int, output: Path, *, preview: bool) -
 
 
 @contextlib.contextmanager
-def _only_our_limit() -> Iterator[None]:
+def only_our_limit() -> Iterator[None]:
     """Lift Pillow's own limit of pixels while --max-megapixels is in force."""
     from PIL import Image
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from faceblur_core.cli.output import build_options, counting, print_json, print_table
-from faceblur_core.errors import UsageMistake
+from faceblur_core.errors import FaceblurError, UsageMistake
 
 
 @click.group()
@@ -27,18 +28,20 @@ def build(config: str, output: Path | None, overwrite: bool, data: Path, workers
     """Build the test set of CONFIG: a YAML file, or the name of one that ships with faceblur (see faceblur testset list)."""
     from faceblur_core.datasets.labels import BadRows
     from faceblur_core.options import find_config
-    from faceblur_core.testsets.build import build_testset, load_config
+    from faceblur_core.testsets.build import Built, build_testset, load_config
     from faceblur_core.testsets.format import HEAD, testsets_folder
+    from faceblur_core.testsets.samples import NAME, build_samples
 
-    path = find_config(config, "testsets")
-    name = load_config(path, data)[0].name
+    path = find_config(config, "testsets") if config != NAME else None
+    name = load_config(path, data)[0].name if path else NAME
     folder = output or testsets_folder() / name
-    if folder.exists() and not (folder / HEAD).is_file():
-        raise UsageMistake(f"{folder} is there and is no test set; choose another -o")
-    if folder.exists() and not overwrite:
+    if (folder / HEAD).is_file() and not overwrite:
         raise UsageMistake(f"{folder} is there; --overwrite replaces it")
+    if folder.exists() and not (folder / HEAD).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageMistake(f"{folder} is there and is no test set; choose another -o")
     with counting("photos") as advance:
-        built = build_testset(path, data, folder, BadRows(skip=skip_bad), workers, advance)
+        bad = BadRows(skip=skip_bad)
+        built = build_testset(path, data, folder, bad, workers, advance) if path else Built(build_samples(folder), [])
     for warning in built.warnings:
         click.echo(f"faceblur: {warning}", err=True)
     made = built.testset
@@ -54,9 +57,13 @@ def list_(as_json: bool) -> None:
     from faceblur_core.testsets.format import installed_testsets, read_testset
     from faceblur_core.testsets.samples import NAME, SUMMARY, VERSION
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, folder in installed_testsets().items():
-        found = read_testset(folder)
+        try:
+            found = read_testset(folder)
+        except FaceblurError as error:  # the others are well
+            rows.append({"name": name, "version": "", "state": "damaged", "summary": error.message})
+            continue
         categories = ", ".join(f"{count} {category}" for category, count in sorted(found.sizes().items()))
         facts = {"photos": len(found.rows), "faces": found.face_count(), "categories": categories, "checksum": found.checksum}
         rows.append({"name": name, "version": found.version, "state": "built", "summary": found.head.get("summary", ""), **facts})

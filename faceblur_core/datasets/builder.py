@@ -24,17 +24,18 @@ from annotated_types import Ge, Gt, Le
 from faceblur_core import __version__
 from faceblur_core.datasets.crops import Crop, Crops, faces_in, plan_crop, render, shown_part, soft_mask
 from faceblur_core.datasets.duplicates import Groups, near_duplicates
-from faceblur_core.datasets.labels import BadRows
+from faceblur_core.datasets.labels import BadRows, ellipse_row
 from faceblur_core.datasets.sources import OpenSource, open_source
-from faceblur_core.datasets.survey import Advance, Surveyed, in_order, pixels_of, survey
+from faceblur_core.datasets.survey import Advance, DetectorPool, Surveyed, in_order, pixels_of, survey
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.media.files import read_rows, write_whole
 from faceblur_core.options import made, read_yaml
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.types import Ellipse, Obfuscator, option
+from faceblur_core.types import Obfuscator, option
 
 MANIFEST, RECIPE = "manifest.jsonl", "dataset.yaml"
 ROW_START = '{"name":'
+ROW_KEYS = ("name", "split", "source", "photo", "photo_sha256", "identity", "crop_number", "faces", "sha256")
 BLUR, MASK = "_blur", "_mask"  #: endings of the folders beside each split's
 
 
@@ -43,7 +44,7 @@ class Target:
     """How the faces of a training target are hidden."""
 
     obfuscator: str = option("gaussian", "name of the obfuscator")
-    options: dict[str, Any] = option({"sigma": 0.11}, "its options")
+    options: dict[str, Any] = option({}, "its options")
     grow: Annotated[float, Ge(1), Le(3)] = option(1.18, "the truth ellipse grown by this is hidden fully")
     feather: Annotated[float, Ge(0), Le(1)] = option(0.1, "soft edge outside that, as a share of the grown ellipse")
 
@@ -132,7 +133,10 @@ def load_recipe(path: Path, data: Path) -> Recipe:
     if abs(sum(part.share for part in parts) - 1) > 1e-6:
         raise UsageMistake(f"{what}: the shares of the sources add up to {sum(part.share for part in parts):g}, not to 1")
     target = made(Target, config.target, f"{what}: target")
+    installed_plugins().make("obfuscator", target.obfuscator, target.options)  # a mistake shows now, not after the survey
     excluded = tuple(open_source(label, options, data) for label, options in config.exclude.items())
+    for source in (*(part.source for part in parts), *excluded):
+        DetectorPool(source.source.detect)
     return Recipe(config, content, parts, excluded, target)
 
 
@@ -152,6 +156,8 @@ def _part(label: str, options: Mapping[str, Any], data: Path) -> Part:
     crops = made(Crops, part.crops, f"source {label}: crops")
     if crops.least > crops.most:
         raise UsageMistake(f"source {label}: crops: least {crops.least:g} is more than most {crops.most:g}")
+    if not any((crops.face, crops.several, crops.whole, crops.empty)):
+        raise UsageMistake(f"source {label}: crops: every weight is 0, so there would be no picture")
     return Part(source, part.share, crops, drop, part.confirmed)
 
 
@@ -161,22 +167,26 @@ def build(recipe: Recipe, folder: Path, bad: BadRows, workers: int = 2, advance:
     :raises FaceblurError: if a photo or a label cannot be read, or the folder cannot be written
     :raises UsageMistake: if the folder holds something else, or a set that was made in another way
     """
+    try:
+        return _build(recipe, folder, bad, workers, advance)
+    except OSError as error:
+        raise FaceblurError(f"{error.filename or folder}: {error.strerror}") from None
+
+
+def _build(recipe: Recipe, folder: Path, bad: BadRows, workers: int, advance: Advance | None) -> Report:
     there = _existing(recipe, folder)
     report = Report(kept=Counter(row["split"] for row in there.values()))
     parts = {part.source.label: part for part in recipe.parts}
     items = [item for part in recipe.parts for item in _usable(part, bad, workers, report, advance)]
     kept_out = [item for source in recipe.excluded for item in survey(source, bad, workers, advance)]
-    items = _without_excluded(items, kept_out, report)
+    items = _without_excluded(items, kept_out, there, report)
     splits = _assign_splits(items, recipe.config, there)
     examples = _plan(splits, parts, recipe.config, report)
     new = [example for example in examples if example.key not in there]
     numbers = Counter(
         {split: max((int(r["name"]) for r in there.values() if r["split"] == split), default=0) for split in splits}
     )
-    try:
-        _write(recipe, folder, new, numbers, report, workers, advance)
-    except OSError as error:
-        raise FaceblurError(f"{error.filename or folder}: {error.strerror}") from None
+    _write(recipe, folder, new, numbers, report, workers, advance)
     return report
 
 
@@ -186,18 +196,30 @@ def _existing(recipe: Recipe, folder: Path) -> dict[tuple[str, str, int], dict[s
         return {}
     if not (folder / RECIPE).is_file():
         raise UsageMistake(f"{folder} is there and holds no {RECIPE}; choose a new folder")
-    before = read_yaml(folder / RECIPE, "data set").get("config", {})
-    defaults = {item.name: item for item in dataclasses.fields(SetConfig)}
+    facts = read_yaml(folder / RECIPE, "data set")
+    before = facts.get("config")
+    if "made_by" not in facts or not isinstance(before, dict):
+        raise UsageMistake(f"{folder / RECIPE} was not written by faceblur dataset build; choose a new folder")
     for key in ("size", "splits", "seed", "digits", "quality", "least_face", "target"):
         old, new = (made(SetConfig, {"count": 1, "sources": {}, **_only(c, key)}, "data set") for c in (before, recipe.content))
         if getattr(old, key) != getattr(new, key):
-            name = defaults[key].name
             raise UsageMistake(
-                f"{folder} was made with {name}: {getattr(old, key)}, the config says {getattr(new, key)}; choose a new folder"
+                f"{folder} was made with {key}: {getattr(old, key)}, the config says {getattr(new, key)}; choose a new folder"
             )
-    rows = [row for _, row in read_rows(folder / MANIFEST, cut_off=ROW_START)] if (folder / MANIFEST).exists() else []
+    rows = read_manifest(folder, cut_off=ROW_START) if (folder / MANIFEST).exists() else []
     write_whole(folder / MANIFEST, "".join(json.dumps(row) + "\n" for row in rows).encode())  # without a line that was cut off
     return {(row["source"], row["photo"], row["crop_number"]): row for row in rows}
+
+
+def read_manifest(folder: Path, *, cut_off: str = "") -> list[dict[str, Any]]:
+    """Return the rows of a data set's manifest. :raises UsageMistake: with the line, if one is no row of a data set."""
+    rows = []
+    for number, row in read_rows(folder / MANIFEST, cut_off=cut_off):
+        missing = [key for key in ROW_KEYS if key not in row]
+        if missing:
+            raise UsageMistake(f"{folder / MANIFEST}, line {number}: no row of a data set, it has no {missing[0]!r}")
+        rows.append(row)
+    return rows
 
 
 def _only(content: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -218,16 +240,25 @@ def _usable(part: Part, bad: BadRows, workers: int, report: Report, advance: Adv
         report.warnings.append(f"source {part.source.label}: left out {count} photos {reason}")
 
 
-def _without_excluded(items: list[Surveyed], kept_out: list[Surveyed], report: Report) -> list[Surveyed]:
-    """Return the photos that are no copy or near-duplicate of a photo to be kept out."""
+def _without_excluded(
+    items: list[Surveyed], kept_out: list[Surveyed], there: Mapping[tuple[str, str, int], Any], report: Report
+) -> list[Surveyed]:
+    """Return the photos that are no copy or near-duplicate of a photo to be kept out.
+
+    :raises UsageMistake: if the set that is there was made from one of those
+    """
+    used = {(source, name) for source, name, _ in there}
     checksums = {item.sha256 for item in kept_out}
     alike = {i for i, _ in near_duplicates([item.fingerprint for item in items], [item.fingerprint for item in kept_out])}
-    out = [i for i, item in enumerate(items) if i in alike or item.sha256 in checksums]
-    for i in out:
-        report.warnings.append(
-            f"source {items[i].source}: left out {items[i].photo.name}, a near-duplicate of a photo to exclude"
-        )
-    return [item for i, item in enumerate(items) if i not in set(out)]
+    out = {i for i, item in enumerate(items) if i in alike or item.sha256 in checksums}
+    for item in (items[i] for i in sorted(out)):
+        if (item.source, item.photo.name) in used:
+            raise UsageMistake(
+                f"the set that is there has pictures of {item.photo.name} (source {item.source}), "
+                "a near-duplicate of a photo to exclude; choose a new folder"
+            )
+        report.warnings.append(f"source {item.source}: left out {item.photo.name}, a near-duplicate of a photo to exclude")
+    return [item for i, item in enumerate(items) if i not in out]
 
 
 def _assign_splits(
@@ -324,10 +355,12 @@ def _write(
     advance: Advance | None,
 ) -> None:
     config = recipe.config
+    facts = yaml.safe_dump(_recipe_facts(recipe), sort_keys=False, allow_unicode=True).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / RECIPE, facts)  # first of all: it says what the folder is, should we be interrupted
     for split in config.splits:
         for ending in ("", BLUR, MASK):
-            (folder / f"{split}{ending}").mkdir(parents=True, exist_ok=True)
-    write_whole(folder / RECIPE, yaml.safe_dump(_recipe_facts(recipe), sort_keys=False, allow_unicode=True).encode())
+            (folder / f"{split}{ending}").mkdir(exist_ok=True)
     obfuscator: Obfuscator = installed_plugins().make("obfuscator", recipe.target.obfuscator, recipe.target.options)
     numbered = []
     for example in new:
@@ -391,11 +424,6 @@ def _make(recipe: Recipe, obfuscator: Obfuscator, folder: Path, name: str, examp
         "faces": [ellipse_row(face) for face in faces],
         "sha256": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
     }
-
-
-def ellipse_row(ellipse: Ellipse) -> dict[str, float]:
-    """Return an ellipse as JSON: pixels, radians, rounded to 0.01 and 0.0001."""
-    return {key: round(getattr(ellipse, key), 4 if key == "angle" else 2) for key in ("cx", "cy", "rx", "ry", "angle")}
 
 
 def _jpeg(pixels: np.ndarray[Any, Any], quality: int) -> bytes:

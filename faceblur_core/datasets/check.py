@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceblur_core.datasets.builder import BLUR, MANIFEST, MASK
+from faceblur_core.datasets.builder import BLUR, MANIFEST, MASK, read_manifest
 from faceblur_core.datasets.duplicates import Fingerprint, fingerprint, near_duplicates
-from faceblur_core.datasets.labels import half_extent
+from faceblur_core.datasets.labels import ellipse_of
 from faceblur_core.datasets.survey import Advance, in_order, pixels_of
 from faceblur_core.errors import UnreadableImage, UsageMistake
-from faceblur_core.media.files import read_rows
 from faceblur_core.types import Ellipse, Image
 
 GRID = 32  #: cells on each side of the map of face positions
@@ -89,21 +88,15 @@ def check_dataset(folder: Path, known: Iterable[Known] = (), workers: int = 2, a
 
     :raises UsageMistake: if the folder holds no such splits
     """
-    splits = (
-        sorted(p.name for p in folder.iterdir() if p.is_dir() and (folder / f"{p.name}{BLUR}").is_dir())
-        if folder.is_dir()
-        else []
-    )
+    rows = _manifest(folder)
+    splits = sorted(_splits(folder) | {split for split, _ in rows or ()})
     if not splits:
         raise UsageMistake(f"{folder} holds no data set: no folder such as train/ beside train{BLUR}/ and train{MASK}/")
-    rows = _manifest(folder)
     checked = Checked(folder)
     prints: dict[str, list[tuple[str, Fingerprint]]] = {}
     overall = hashlib.sha256()
     for split in splits:
-        names = _pairs(folder, split, checked)
-        if rows is not None:
-            _compare_names(split, names, rows, checked)
+        names = _pairs(folder, split, rows, checked)
         looks = list(in_order(lambda n, s=split: _look(folder, s, n, rows), names, workers, advance))  # type: ignore[misc]
         _list(checked, [look.fault for look in looks if look.fault])
         for name, look in zip(names, looks, strict=True):
@@ -112,6 +105,8 @@ def check_dataset(folder: Path, known: Iterable[Known] = (), workers: int = 2, a
         checked.spreads[split] = _spread(
             looks, Counter(str(rows[split, n]["source"]) for n in names if (split, n) in rows) if rows else {}
         )
+    if not any(prints.values()):
+        checked.faults.append(f"{folder} holds no complete picture")
     checked.digest = overall.hexdigest()
     _apart(prints, rows, checked)
     for testset in known:
@@ -122,7 +117,13 @@ def check_dataset(folder: Path, known: Iterable[Known] = (), workers: int = 2, a
 def _manifest(folder: Path) -> dict[tuple[str, str], dict[str, Any]] | None:
     if not (folder / MANIFEST).is_file():
         return None
-    return {(row["split"], row["name"]): row for _, row in read_rows(folder / MANIFEST)}
+    return {(row["split"], row["name"]): row for row in read_manifest(folder)}
+
+
+def _splits(folder: Path) -> set[str]:
+    """Return the names of the splits, also of those with a folder missing."""
+    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return {name.removesuffix(ending) for ending in (BLUR, MASK) for name in names if name.endswith(ending)}
 
 
 def _list(checked: Checked, faults: Sequence[str]) -> None:
@@ -131,39 +132,42 @@ def _list(checked: Checked, faults: Sequence[str]) -> None:
         checked.faults.append(f"… and {len(faults) - MOST_LISTED} more like the last one")
 
 
-def _pairs(folder: Path, split: str, checked: Checked) -> list[str]:
-    """Return the names that are complete; the others are faults."""
-    found = {
-        f"{split}{ending}": {p.stem for p in (folder / f"{split}{ending}").glob(f"*{suffix}")}
-        for ending, suffix in (("", ".jpg"), (BLUR, ".jpg"), (MASK, ".png"))
-    }
+def _pairs(folder: Path, split: str, rows: Mapping[tuple[str, str], Any] | None, checked: Checked) -> list[str]:
+    """Return the names that are complete; whatever else there is, or is not, is a fault."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for ending, suffix in (("", ".jpg"), (BLUR, ".jpg"), (MASK, ".png")):
+        part = f"{split}{ending}"
+        files = [p for p in (folder / part).iterdir() if p.name[0] != "."] if (folder / part).is_dir() else []
+        found[part, suffix] = {p.stem for p in files if p.suffix == suffix}
+        _list(checked, [f"{part}/{p.name} is no picture of the set" for p in sorted(files) if p.suffix != suffix])
     every = set().union(*found.values())
-    _list(checked, [f"{part}/{name} is missing" for part, names in found.items() for name in sorted(every - names)])
+    for (part, suffix), names in found.items():
+        _list(checked, [f"{part}/{name}{suffix} is missing" for name in sorted(every - names)])
+    if rows is not None:
+        listed = {name for of, name in rows if of == split}
+        _list(checked, [f"{split}/{name} is in the manifest and not there" for name in sorted(listed - every)])
+        _list(checked, [f"{split}/{name} is not in the manifest" for name in sorted(every - listed)])
     return sorted(set.intersection(*found.values()))
-
-
-def _compare_names(split: str, names: Sequence[str], rows: Mapping[tuple[str, str], Any], checked: Checked) -> None:
-    listed = {name for of, name in rows if of == split}
-    _list(checked, [f"{split}/{name} is in the manifest and not there" for name in sorted(listed - set(names))])
-    _list(checked, [f"{split}/{name} is not in the manifest" for name in sorted(set(names) - listed)])
 
 
 def _look(folder: Path, split: str, name: str, rows: Mapping[tuple[str, str], Any] | None) -> _Look:
     files = [f"{split}/{name}.jpg", f"{split}{BLUR}/{name}.jpg", f"{split}{MASK}/{name}.png"]
-    contents = [(folder / file).read_bytes() for file in files]
-    pictures = []
-    for file, content in zip(files, contents, strict=True):
+    contents, pictures = [], []
+    for file in files:
         try:
-            pictures.append(pixels_of(content))
+            contents.append((folder / file).read_bytes())
+            pictures.append(pixels_of(contents[-1]))
         except UnreadableImage as error:
             return _Look(fault=f"{file}: {error.message}")
+        except OSError as error:
+            return _Look(fault=f"{file}: {error.strerror}")
     if len({picture.shape for picture in pictures}) > 1:
         return _Look(fault=f"{split}/{name}: photo, target and mask differ in size")
     digests = tuple(hashlib.sha256(content).hexdigest() for content in contents)
     row = rows.get((split, name)) if rows is not None else None
     changed = [file for file, digest in zip(files, digests, strict=True) if row and row["sha256"].get(file) != digest]
     fault = f"{changed[0]} is not the file of the manifest" if changed else ""
-    faces = _row_faces(row) if row else _mask_faces(pictures[2])
+    faces = tuple(map(ellipse_of, row["faces"])) if row else _mask_faces(pictures[2])
     return _Look(fault, fingerprint(_without_bars(pictures[0])), faces, pictures[0].shape[:2], digests)
 
 
@@ -172,10 +176,6 @@ def _without_bars(picture: Image) -> Image:
     lit = picture.max(axis=2) > BLACK
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     return np.ascontiguousarray(picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]) if len(rows) else picture
-
-
-def _row_faces(row: Mapping[str, Any]) -> tuple[Ellipse, ...]:
-    return tuple(Ellipse(f["cx"], f["cy"], f["rx"], f["ry"], f["angle"]) for f in row["faces"])
 
 
 def _mask_faces(mask: Image) -> tuple[Ellipse, ...]:
@@ -189,7 +189,7 @@ def _spread(looks: Sequence[_Look], sources: Mapping[str, int]) -> Spread:
     heights, places = [], np.zeros((GRID, GRID))
     for look in looks:
         for face in look.faces:
-            heights.append(2 * half_extent(face)[1] / look.size[0])
+            heights.append(2 * face.half_extent()[1] / look.size[0])
             fx, fy = GRID / look.size[1], GRID / look.size[0]
             scaled = Ellipse(
                 face.cx * fx, face.cy * fy, face.rx * fx, face.ry * fy, face.angle
@@ -210,10 +210,13 @@ def _apart(
             _list(checked, [f"{prints[one][a][0]} and {prints[other][b][0]} are near-duplicates" for a, b in pairs])
     for key, what in (("photo_sha256", "the photo"), ("identity", "the person")):
         where: dict[str, set[str]] = defaultdict(set)
+        called: dict[str, str] = {}
         for (split, _), row in (rows or {}).items():
             if row[key]:
-                where[f"{row['photo'] if key == 'photo_sha256' else row[key]}"].add(split)
-        _list(checked, [f"{what} {name} is in {' and '.join(sorted(s))}" for name, s in sorted(where.items()) if len(s) > 1])
+                where[row[key]].add(split)
+                called.setdefault(row[key], f"{row['source']}/{row['photo']}" if key == "photo_sha256" else row[key])
+        both = sorted((called[same], " and ".join(sorted(splits))) for same, splits in where.items() if len(splits) > 1)
+        _list(checked, [f"{what} {name} is in {splits}" for name, splits in both])
 
 
 def _apart_from(

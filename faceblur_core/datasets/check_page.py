@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from faceblur_core.datasets.builder import BLUR, MASK
 from faceblur_core.datasets.check import Checked
 from faceblur_core.datasets.survey import pixels_of
+from faceblur_core.errors import UnreadableImage
 from faceblur_core.pages import picture, plot, write_page
 
 SHOWN = 24  #: pairs
@@ -20,7 +21,7 @@ SHOWN = 24  #: pairs
 def write_check_page(checked: Checked, columns: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> None:
     """Write the page. :raises FaceblurError: if it cannot be written."""
     plots = [plot(figure) for figure in (_heights(checked), _counts(checked), *_maps(checked), _sources(checked)) if figure]
-    title = f"Data set {checked.folder.name}"
+    title = f"Data set {checked.folder.resolve().name}"
     write_page(path, "dataset.html", title=title, checked=checked, columns=columns, rows=rows, plots=plots, cells=_cells(checked))
 
 
@@ -37,7 +38,8 @@ def _heights(checked: Checked) -> Figure:
         if len(spread.heights):
             weights = np.full(len(spread.heights), 1 / len(spread.heights))
             axes.hist(np.minimum(spread.heights, 1.2), bins=25, range=(0.0, 1.25), weights=weights, histtype="step", label=split)
-    axes.legend()
+    if axes.patches:  # a legend of nothing is a warning
+        axes.legend()
     return figure
 
 
@@ -80,8 +82,9 @@ def _cells(checked: Checked) -> list[dict[str, str]]:
         names = sorted(path.stem for path in (checked.folder / split).glob("*.jpg"))
         for index in range(0, len(names), max(1, len(names) * len(checked.spreads) // SHOWN)):
             files = [f"{split}/{names[index]}.jpg", f"{split}{BLUR}/{names[index]}.jpg", f"{split}{MASK}/{names[index]}.png"]
-            if all((checked.folder / file).is_file() for file in files):
-                row = [pixels_of((checked.folder / file).read_bytes()) for file in files]
-                if len({image.shape for image in row}) == 1:
-                    cells.append({"src": picture(np.hstack(row)), "name": f"{split}/{names[index]}"})
+            try:
+                row = np.hstack([pixels_of((checked.folder / file).read_bytes()) for file in files])
+            except (OSError, UnreadableImage, ValueError):  # missing, damaged, of different sizes: the faults say so
+                continue
+            cells.append({"src": picture(row), "name": f"{split}/{names[index]}"})
     return cells

@@ -10,10 +10,10 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
-from faceblur_core.datasets.labels import Face, LabelledPhoto, bounds
+from faceblur_core.datasets.labels import Face, LabelledPhoto
 from faceblur_core.types import Ellipse, Image, Mask, option
 
-Weight = Annotated[float, Ge(0)]
+Weight = Annotated[float, Ge(0), Le(1e6)]
 TRIES = 20  #: squares that are tried for one without a face
 CUT = 0.4  #: most of a face's width or height that a crop may cut off
 LIKE = 3.0  #: faces in one crop around several differ in height by at most this factor
@@ -30,7 +30,7 @@ class Crops:
     least: Annotated[float, Gt(0), Le(1)] = option(0.22, "least height of the face, as a share of the side")
     most: Annotated[float, Gt(0), Le(1.5)] = option(0.85, "greatest height of the face, as a share of the side")
     cut: Annotated[float, Ge(0), Le(1)] = option(0.1, "share of squares about one face that may cut some of it off")
-    least_pixels: Annotated[float, Gt(0)] = option(24.0, "least height in the photo of a face that a square is made for, pixels")
+    least_pixels: Annotated[float, Ge(1)] = option(24.0, "least height in the photo of a face that a square is made for, pixels")
     beyond: Annotated[float, Ge(1), Le(4)] = option(1.0, "greatest side of a square about a face, in longer sides of its photo")
     per_photo: Annotated[int, Ge(1)] = option(4, "most squares of one photo")
 
@@ -68,7 +68,7 @@ def _about_one(photo: LabelledPhoto, crops: Crops, rng: np.random.Generator) -> 
     face = faces[rng.integers(len(faces))]
     side = face.height / rng.uniform(crops.least, crops.most)
     allowed = CUT if rng.random() < crops.cut else 0.0
-    return _place(photo, bounds(face.ellipse), side, crops.beyond, rng, allowed)
+    return _place(photo, face.ellipse.bounds(), side, crops.beyond, rng, allowed)
 
 
 def _about_several(photo: LabelledPhoto, crops: Crops, rng: np.random.Generator) -> Crop | None:
@@ -82,7 +82,7 @@ def _about_several(photo: LabelledPhoto, crops: Crops, rng: np.random.Generator)
     others.sort(key=lambda face: math.hypot(face.ellipse.cx - first.ellipse.cx, face.ellipse.cy - first.ellipse.cy))
     chosen = [first, *others[: rng.integers(1, min(len(others), 3) + 1)]]
     while len(chosen) > 1:
-        boxes = np.array([bounds(face.ellipse) for face in chosen])
+        boxes = np.array([face.ellipse.bounds() for face in chosen])
         box = (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
         side = max(box[2] - box[0], box[3] - box[1]) * rng.uniform(1.05, 1.5)
         if min(face.height for face in chosen) >= crops.least / 2 * side:
@@ -97,12 +97,12 @@ def _whole(photo: LabelledPhoto, _: Crops, __: np.random.Generator) -> Crop:
 
 
 def _without_face(photo: LabelledPhoto, _: Crops, rng: np.random.Generator) -> Crop | None:
-    boxes = np.array([bounds(face.ellipse) for face in photo.faces]).reshape(-1, 4)
+    boxes = np.array([face.ellipse.bounds() for face in photo.faces]).reshape(-1, 4)
     margin = 0.15 * (boxes[:, 2:] - boxes[:, :2])
     boxes = np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + margin], axis=1)
     shorter = min(photo.height, photo.width)
     for _try in range(TRIES):
-        side = round(shorter * rng.uniform(0.35, 1.0))
+        side = max(1, round(shorter * rng.uniform(0.35, 1.0)))
         x, y = int(rng.integers(photo.width - side + 1)), int(rng.integers(photo.height - side + 1))
         apart = (boxes[:, 0] >= x + side) | (boxes[:, 2] <= x) | (boxes[:, 1] >= y + side) | (boxes[:, 3] <= y)
         if apart.all():
@@ -162,7 +162,7 @@ def faces_in(faces: Sequence[Face], crop: Crop, size: int, least: float) -> tupl
     for face in faces:
         e = face.ellipse
         moved = Ellipse((e.cx - crop.x) * scale, (e.cy - crop.y) * scale, e.rx * scale, e.ry * scale, e.angle)
-        x1, y1, x2, y2 = bounds(moved)
+        x1, y1, x2, y2 = moved.bounds()
         if y2 - y1 >= least and x1 < size and y1 < size and x2 > 0 and y2 > 0:
             shown.append(moved)
     return tuple(shown)

@@ -26,7 +26,7 @@ class Fddb:
         if not files:
             raise FaceblurError(f"folder {self.folds} holds no *ellipseList.txt")
         for file in files:
-            for number, name, rows in counted_blocks(file, bad):
+            for number, name, rows in counted_blocks(file, bad, (6, 5), "major minor angle x y 1"):
                 picture = f"{name}.jpg"
                 try:
                     height, width = size_of(self.images / picture)
@@ -38,7 +38,5 @@ class Fddb:
 
 
 def _face(values: list[float], height: int, width: int) -> Face:
-    if len(values) not in (5, 6):
-        raise BadRow(f"a row of {len(values)} numbers; it should have 6: major minor angle x y 1")
     major, minor, angle, cx, cy = values[:5]
     return Face(check_ellipse(Ellipse(cx, cy, major, minor, angle), height, width))

@@ -15,6 +15,8 @@ from faceblur_core.errors import FaceblurError, UnreadableImage
 from faceblur_core.media.images import FORMAT_OF, photo_size
 from faceblur_core.types import Detections, Ellipse, Floats
 
+FAR = 1e6  #: pixels: no picture is as large
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -31,7 +33,7 @@ class Face:
     @property
     def height(self) -> float:
         """The height of the ellipse's bounding box, pixels."""
-        return 2 * half_extent(self.ellipse)[1]
+        return 2 * self.ellipse.half_extent()[1]
 
 
 #: What a face can be flagged with: WIDER FACE's attributes, and ``ignore`` for faces that no method can be held to.
@@ -63,10 +65,11 @@ class BadRows:
 
     def __call__(self, path: Path, line: int | None, message: str) -> None:
         """:raises FaceblurError: with file and line, unless such rows are skipped."""
-        where = f"{path}, line {line}" if line else f"{path}"
+        text = f"{path}, line {line}: {message}" if line else f"{path}: {message}"
+        text = "".join(letter if letter.isprintable() else "?" for letter in text)  # names in JSON can hold line ends
         if not self.skip:
-            raise FaceblurError(f"{where}: {message} (--skip-bad leaves out photos with such rows)")
-        self.skipped.append(f"{where}: {message}")
+            raise FaceblurError(f"{text} (--skip-bad leaves out photos with such rows)")
+        self.skipped.append(text)
 
 
 class BadRow(Exception):
@@ -89,72 +92,137 @@ def each(rows: Iterable[tuple[int, T]], make: Callable[[T, int, int], R], height
 
 
 def numbered_lines(path: Path) -> list[tuple[int, str]]:
-    """Return (line number, text without its end) of every line; Windows line ends and a byte order mark are no matter.
+    """Return (line number, text without blanks around it) of every line that is not blank.
+
+    Windows line ends, a byte order mark and a missing end of the last line are no matter.
 
     :raises FaceblurError: if the file cannot be read or is no text
     """
-    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
-    return list(enumerate(text.removesuffix("\n").split("\n"), start=1))
+    return _numbered(read_text(path))
+
+
+def own_lines(path: Path) -> list[tuple[int, str]]:
+    """Return :func:`numbered_lines` of a file that is about one photo.
+
+    :raises BadRow: with the line, if the file cannot be read or is no text
+    """
+    try:
+        return _numbered(_text(path))
+    except BadRow as error:
+        raise BadRow(str(error), error.line or 1) from None
+
+
+def _numbered(text: str) -> list[tuple[int, str]]:
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def read_text(path: Path) -> str:
     """:raises FaceblurError: if the file cannot be read or is no text."""
     try:
+        return _text(path)
+    except BadRow as error:
+        where = f"{path}, line {error.line}" if error.line else f"annotation file {path}"
+        raise FaceblurError(f"{where}: {error}") from None
+
+
+def _text(path: Path) -> str:
+    try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise FaceblurError(f"annotation file {path}: {error.strerror}") from None
+        raise BadRow(str(error.strerror)) from None
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise FaceblurError(f"{path}, line {line}: no UTF-8 text") from None
+        raise BadRow("no UTF-8 text", error.object.count(b"\n", 0, error.start) + 1) from None
 
 
 def numbers(text: str) -> list[float] | None:
     """Return the numbers of a row separated by blanks or commas, or None if one of its words is none."""
     try:
-        return [float(word) for word in text.replace(",", " ").split()] or None
+        return [float(word) for word in text.replace(",", " ").split()] if "_" not in text else None
     except ValueError:
         return None
 
 
-def counted_blocks(path: Path, bad: BadRows) -> Iterator[tuple[int, str, list[tuple[int, list[float]]]]]:
+Rows = list[tuple[int, list[float]]]  #: (line number, numbers)
+
+
+def counted_blocks(path: Path, bad: BadRows, lengths: Sequence[int], columns: str) -> Iterator[tuple[int, str, Rows]]:
     """Yield (line, name, rows) from a file of blocks: a picture's name, the number of its rows, the rows of numbers.
 
-    This is the form of WIDER FACE and of FDDB. A picture with 0 faces may have no row or one row, which is left out.
+    This is the form of WIDER FACE and of FDDB. A picture with 0 faces may have no row or one row of zeros, which is left out.
+
+    :param lengths: how many numbers a row may have; in one file they all have as many, so that a row cut off shows
+    :param columns: what they are, for messages
     """
-    lines = [(number, text.strip()) for number, text in numbered_lines(path) if text.strip()]
+    for block in _blocks(numbered_lines(path)):
+        try:
+            rows = block.checked()
+            for line, values in rows:
+                if len(values) not in lengths:
+                    raise BadRow(f"a row of {len(values)} numbers, not {' or '.join(map(str, lengths))}: {columns}", line)
+                lengths = (len(values),)
+        except BadRow as error:
+            bad(path, error.line or block.line, str(error))
+            continue
+        yield block.line, block.name, rows
+
+
+@dataclass(slots=True)
+class _Block:
+    line: int
+    name: str
+    count: list[float]  #: the number in the line after the name; empty if there is none
+    rows: Rows
+    after: int  #: the line where a further row would be
+
+    def checked(self) -> Rows:
+        """Return the rows of the faces. :raises BadRow: if they are not as many as the count."""
+        if len(numbers(self.name) or ()) > 1:
+            raise BadRow(f"a row of numbers where the name of a picture should be: {self.name[:60]}")
+        if not self.count or self.count[0] < 0 or not self.count[0].is_integer():
+            raise BadRow(f"no number of faces after {self.name[:200]}")
+        wanted = int(self.count[0])
+        if wanted == 0 and len(self.rows) == 1 and not any(self.rows[0][1][:4]):
+            return []
+        if len(self.rows) != wanted:
+            line = self.rows[wanted][0] if len(self.rows) > wanted else self.after
+            raise BadRow(f"{self.name[:200]} should have {self.count[0]:g} rows of numbers and has {len(self.rows)}", line)
+        return self.rows
+
+
+def _blocks(lines: Sequence[tuple[int, str]]) -> Iterator[_Block]:
+    """Yield blocks, right or wrong: each goes on up to the line that is no row of numbers."""
+    parsed = [numbers(text) or [] for _, text in lines]
     at = 0
     while at < len(lines):
-        number, name = lines[at]
+        line, name = lines[at]
         at += 1
-        if numbers(name) is not None:
-            bad(path, number, f"a row of numbers where the name of a picture should be; the count above it is wrong: {name[:60]}")
-            continue
-        count = numbers(lines[at][1]) if at < len(lines) else None
-        if count is None or len(count) != 1 or count[0] < 0 or count[0] != int(count[0]):
-            bad(path, number, f"no number of faces after {name}")
-            continue
-        at += 1
-        rows: list[tuple[int, list[float]]] = []
-        while at < len(lines) and (values := numbers(lines[at][1])) is not None and len(rows) < max(1, count[0]):
-            rows.append((lines[at][0], values))
+        count: list[float] = []
+        if at < len(lines) and len(parsed[at]) == 1:
+            count = parsed[at]
             at += 1
-        if count[0] == 0:
-            yield number, name, []
-        elif len(rows) < count[0]:
-            at_line = lines[at][0] if at < len(lines) else lines[-1][0]
-            bad(path, at_line, f"{name} should have {count[0]:g} rows of numbers and has {len(rows)}")
-        else:
-            yield number, name, rows
+        begin = at
+        while at < len(lines) and len(parsed[at]) > 1:
+            at += 1
+        rows = [(lines[index][0], parsed[index]) for index in range(begin, at)]
+        yield _Block(line, name, count, rows, lines[min(at, len(lines) - 1)][0])
 
 
 def size_of(path: Path) -> tuple[int, int]:
     """Return (height, width) of a picture. :raises BadRow: if it is missing or no picture."""
     try:
         return photo_size(path)
-    except OSError as error:
-        raise BadRow(f"picture {path}: {error.strerror}") from None
     except UnreadableImage as error:
         raise BadRow(f"picture {path}: {error.message}") from None
+    except OSError as error:  # Pillow's own have no strerror
+        raise BadRow(f"picture {path}: {error.strerror or error}") from None
+    except Exception as error:  # too many pixels, a name that no file can have; what a decoder raises is anybody's guess
+        raise BadRow(f"picture {path}: {' '.join(str(error).split())}") from None
+
+
+def sane(values: Iterable[float]) -> bool:
+    """Return whether all values are numbers, and such as a place in a picture can have."""
+    return all(abs(value) < FAR for value in values)  # not so for NaN
 
 
 def box_ellipse(x1: float, y1: float, x2: float, y2: float, height: int, width: int) -> Ellipse:
@@ -163,8 +231,8 @@ def box_ellipse(x1: float, y1: float, x2: float, y2: float, height: int, width: 
     :raises BadRow: if the box is not finite, has no area, or lies outside the picture
     """
     box = f"box {x1:g} {y1:g} {x2:g} {y2:g} (x1 y1 x2 y2)"
-    if not all(map(math.isfinite, (x1, y1, x2, y2))):
-        raise BadRow(f"{box} holds a value that is no number")
+    if not sane((x1, y1, x2, y2)):
+        raise BadRow(f"{box} holds a value that is no number, or that lies far outside every picture")
     if x2 <= x1 or y2 <= y1:
         raise BadRow(f"{box} has a width or height that is not positive")
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
@@ -175,26 +243,24 @@ def box_ellipse(x1: float, y1: float, x2: float, y2: float, height: int, width: 
 def check_ellipse(ellipse: Ellipse, height: int, width: int) -> Ellipse:
     """Return it. :raises BadRow: if it is not finite, has no area, or lies outside the picture."""
     values = (ellipse.cx, ellipse.cy, ellipse.rx, ellipse.ry, ellipse.angle)
-    if not all(map(math.isfinite, values)):
-        raise BadRow("an ellipse with a value that is no number")
+    if not sane(values):
+        raise BadRow("an ellipse with a value that is no number, or that lies far outside every picture")
     if min(ellipse.rx, ellipse.ry) <= 0:
         raise BadRow(f"an ellipse with the half axes {ellipse.rx:g} and {ellipse.ry:g}; both must be positive")
-    x1, y1, x2, y2 = bounds(ellipse)
+    x1, y1, x2, y2 = ellipse.bounds()
     if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
         raise BadRow(f"an ellipse about ({ellipse.cx:g}, {ellipse.cy:g}) outside the picture of {width} x {height} pixels")
     return ellipse
 
 
-def half_extent(ellipse: Ellipse) -> tuple[float, float]:
-    """Return half the width and half the height of an ellipse's bounding box, pixels."""
-    cos, sin = math.cos(ellipse.angle), math.sin(ellipse.angle)
-    return math.hypot(ellipse.rx * cos, ellipse.ry * sin), math.hypot(ellipse.rx * sin, ellipse.ry * cos)
+def ellipse_row(ellipse: Ellipse) -> dict[str, float]:
+    """Return an ellipse as JSON: pixels, radians, rounded to 0.01 and 0.0001."""
+    return {key: round(getattr(ellipse, key), 4 if key == "angle" else 2) for key in ("cx", "cy", "rx", "ry", "angle")}
 
 
-def bounds(ellipse: Ellipse) -> tuple[float, float, float, float]:
-    """Return x1, y1, x2, y2 of an ellipse's bounding box, pixels."""
-    dx, dy = half_extent(ellipse)
-    return ellipse.cx - dx, ellipse.cy - dy, ellipse.cx + dx, ellipse.cy + dy
+def ellipse_of(row: Mapping[str, Any]) -> Ellipse:
+    """Return the ellipse of such a row."""
+    return Ellipse(*(float(row[key]) for key in ("cx", "cy", "rx", "ry", "angle")))
 
 
 def faces_of(found: Detections) -> tuple[Face, ...]:
@@ -224,13 +290,18 @@ def moments_ellipse(moments: Mapping[str, float]) -> Ellipse:
     return Ellipse(moments["m10"] / area, moments["m01"] / area, float(long), float(short), angle)
 
 
+def check_folder(folder: Path) -> None:
+    """:raises FaceblurError: if there is no such folder."""
+    if not folder.is_dir():
+        raise FaceblurError(f"folder {folder}: {'not a folder' if folder.exists() else 'No such file or directory'}")
+
+
 def pictures_under(folder: Path) -> list[Path]:
     """Return the picture files in a folder and its subfolders, sorted.
 
     :raises FaceblurError: if there is no such folder
     """
-    if not folder.is_dir():
-        raise FaceblurError(f"folder {folder}: {'not a folder' if folder.exists() else 'No such file or directory'}")
+    check_folder(folder)
 
     def unreadable(error: OSError) -> NoReturn:
         raise FaceblurError(f"folder {error.filename}: {error.strerror}") from None
@@ -246,4 +317,7 @@ def as_floats(values: Any) -> list[float] | None:
     """Return a list of JSON numbers as floats, or None if it is something else."""
     if not isinstance(values, list) or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         return None
-    return [float(value) for value in values]
+    try:
+        return [float(value) for value in values]
+    except OverflowError:  # JSON's whole numbers have no limit
+        return None

@@ -56,14 +56,19 @@ def mask_ellipse(path: Path, height: int, width: int) -> Ellipse:
     """
     import cv2
 
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+    except OSError as error:
+        raise BadRow(str(error.strerror)) from None
+    except cv2.error:  # an empty file, or too many pixels
+        pixels = None
     if pixels is None:
         raise BadRow("no picture, or damaged")
     if pixels.shape != (height, width):
         raise BadRow(f"the mask has {pixels.shape[1]} x {pixels.shape[0]} pixels, its picture {width} x {height}")
     points = cv2.findNonZero((pixels >= 128).astype(np.uint8))
     if points is None:
-        raise BadRow("the mask is empty")
+        raise BadRow(f"the mask is empty: white is 128 and more, and its brightest pixel is {pixels.max()}")
     hull = cv2.convexHull(points)
     filled = cv2.fillConvexPoly(np.zeros((height, width), np.uint8), hull, 1)
     ellipse = moments_ellipse(cv2.moments(filled, binaryImage=True))

@@ -20,13 +20,15 @@ from faceblur_core.datasets.labels import (
     check_ellipse,
     each,
     moments_ellipse,
-    numbered_lines,
     numbers,
+    own_lines,
     pictures_under,
     read_text,
+    sane,
     size_of,
 )
 from faceblur_core.errors import FaceblurError
+from faceblur_core.media.images import FORMAT_OF
 from faceblur_core.types import Ellipse, Floats, option
 
 COUNT = 68
@@ -64,7 +66,7 @@ class Pts:
 
 def _read_pts(path: Path) -> tuple[int, Floats]:
     """Return the line of the first point and the points. :raises BadRow: if it is no file of 68 points."""
-    lines = [(number, text.strip()) for number, text in numbered_lines(path) if text.strip()]
+    lines = own_lines(path)
     rows, end = lines, lines[-1][0] if lines else 1
     if any(text == "{" or ":" in text for _, text in lines):  # with its header; many copies go without
         braces = [index for index, (_, text) in enumerate(lines) if text in ("{", "}")]
@@ -74,17 +76,17 @@ def _read_pts(path: Path) -> tuple[int, Floats]:
     points = []
     for number, text in rows:
         values = numbers(text)
-        if values is None or len(values) != 2:
+        if values is None or len(values) != 2 or not all(map(math.isfinite, values)):
             raise BadRow(f"a point should be two numbers: {text[:60]}", number)
         points.append(values)
     if len(points) != COUNT:
         raise BadRow(f"{len(points)} points; there should be {COUNT}", end)
-    return rows[0][0], np.array(points, np.float32)
+    return rows[0][0], _points(points)
 
 
 @dataclass(frozen=True)
 class PointsCsv:
-    """A header, then rows of a picture's name and 136 numbers, x and y of each point; several rows are several faces."""
+    """Rows of a picture's name and 136 numbers, x and y of each point; several rows are several faces. A header may be above."""
 
     images: Path = option(..., "folder that the names of the pictures are relative to")
     annotations: Path = option(..., "the CSV file")
@@ -94,7 +96,7 @@ class PointsCsv:
         rows: dict[str, list[tuple[int, list[str]]]] = defaultdict(list)
         try:
             for row in reader:
-                if row and reader.line_num > 1:
+                if any(map(str.strip, row)) and (reader.line_num > 1 or Path(row[0]).suffix.lower() in FORMAT_OF):
                     rows[row[0]].append((reader.line_num, row[1:]))
         except csv.Error as error:
             raise FaceblurError(f"{self.annotations}, line {reader.line_num}: no CSV ({error})") from None
@@ -114,7 +116,12 @@ def _face(cells: list[str], height: int, width: int) -> Face:
         raise BadRow("a cell that is no number")
     if len(values) != 2 * COUNT:
         raise BadRow(f"{len(values)} numbers after the name; there should be {2 * COUNT}, x and y of {COUNT} points")
-    return face_of(np.array(values, np.float32).reshape(COUNT, 2), height, width)
+    return face_of(_points(values), height, width)
+
+
+def _points(values: list[float] | list[list[float]]) -> Floats:
+    with np.errstate(over="ignore"):  # a number too large for them becomes infinite, and face_of says so
+        return np.array(values, np.float32).reshape(COUNT, 2)
 
 
 def face_of(points: Floats, height: int, width: int) -> Face:
@@ -122,8 +129,8 @@ def face_of(points: Floats, height: int, width: int) -> Face:
 
     :raises BadRow: if a point is not finite, or the face has no size or lies outside the picture
     """
-    if not np.isfinite(points).all():
-        raise BadRow("a point with a value that is no number")
+    if not sane(points.ravel().tolist()):
+        raise BadRow("a point with a value that is no number, or that lies far outside every picture")
     landmarks = np.stack([points[RIGHT_EYE].mean(0), points[LEFT_EYE].mean(0), points[NOSE_TIP], *points[MOUTH_CORNERS]])
     return Face(check_ellipse(hairline_ellipse(points), height, width), landmarks=landmarks.astype(np.float32))
 

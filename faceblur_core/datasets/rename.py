@@ -29,8 +29,9 @@ def plan_rename(folder: Path, digits: int | None = None, start: int = 1) -> list
 
     :param digits: of each number; by default as many as the last number needs, and at least 5
     :raises UsageMistake: if the folder belongs to a data set with a manifest, two pictures have one name up to the
-        suffix, or the numbers do not fit
+        suffix, two files beside it do, or the numbers do not fit
     """
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
     if (folder.parent / MANIFEST).exists():
         raise UsageMistake(f"{folder} belongs to the data set in {folder.parent}, whose manifest has its names")
     pictures = sorted((path for path in pictures_under(folder) if path.parent == folder), key=lambda path: _natural(path.name))
@@ -46,7 +47,7 @@ def plan_rename(folder: Path, digits: int | None = None, start: int = 1) -> list
         raise UsageMistake(f"{folder} holds two pictures named {twice}; their partners could not be told apart")
     moves = []
     partners = [folder.with_name(f"{folder.name}{ending}") for ending in (BLUR, MASK)]
-    others = {(path.parent, path.stem): path for partner in partners if partner.is_dir() for path in partner.iterdir()}
+    others = _by_stem(partners)
     for number, path in enumerate(pictures, start):
         name = f"{number:0{digits}d}"
         group = [path, *(others[partner, path.stem] for partner in partners if (partner, path.stem) in others)]
@@ -56,6 +57,16 @@ def plan_rename(folder: Path, digits: int | None = None, start: int = 1) -> list
     if taken:
         raise UsageMistake(f"{taken[0]} is there and is no picture of the folder; nothing was renamed")
     return [move for move in moves if move.source != move.target]
+
+
+def _by_stem(folders: list[Path]) -> dict[tuple[Path, str], Path]:
+    """Return the files of the folders that are there. :raises UsageMistake: if two differ only in the suffix."""
+    found: dict[tuple[Path, str], Path] = {}
+    for path in sorted(path for folder in folders if folder.is_dir() for path in folder.iterdir()):
+        if (path.parent, path.stem) in found:
+            raise UsageMistake(f"{path.parent} holds two files named {path.stem}; which one belongs to the picture?")
+        found[path.parent, path.stem] = path
+    return found
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from faceblur_core.datasets.folder import Folder
-from faceblur_core.datasets.labels import BadRows, Face, LabelledPhoto, bounds
+from faceblur_core.datasets.labels import BadRows, Face, LabelledPhoto
 from faceblur_core.datasets.reviewed import Mark, Reviewed, read_marks
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, pixels_of
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
@@ -51,9 +51,11 @@ def label_folder(
     again = {name for name, mark in read_marks(marks).items() if mark == "redo"} if marks else None
     if again is not None and (unknown := sorted(again - set(kept))):
         raise UsageMistake(f"{marks} names {unknown[0]}, which is not in {labels}")
-    photos = [photo for photo in Folder(images)(BadRows(skip=True)) if again is None or photo.name in again]
     pool = DetectorPool(methods)
-    unreadable: list[str] = []
+    bad = BadRows(skip=True)
+    photos = [photo for photo in Folder(images)(bad) if again is None or photo.name in again]
+    unreadable = bad.skipped
+    unreadable += [f"{images / name}: is marked redo and is not there" for name in (again or set()) - {p.name for p in photos}]
 
     def work(photo: LabelledPhoto) -> dict[str, Any] | None:
         data = photo.path.read_bytes()
@@ -74,16 +76,20 @@ def label_folder(
     finally:
         pool.close()
     rows = [row for _, row in sorted({**kept, **new}.items())]
-    try:
-        labels.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(labels, "".join(json.dumps(row) + "\n" for row in rows).encode())
-    except OSError as error:
-        raise FaceblurError(f"{labels}: {error.strerror}") from None
+    _write_text(labels, "".join(json.dumps(row) + "\n" for row in rows))
     return Labelled(len(new), sum(not row["detections"] for row in new.values()), sorted(unreadable))
 
 
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode())
+    except OSError as error:
+        raise FaceblurError(f"{path}: {error.strerror}") from None
+
+
 def _detection(face: Face) -> dict[str, Any]:
-    row: dict[str, Any] = {"box": [round(value, 2) for value in bounds(face.ellipse)], "score": round(face.score or 0.0, 4)}
+    row: dict[str, Any] = {"box": [round(value, 2) for value in face.ellipse.bounds()], "score": round(face.score or 0.0, 4)}
     if face.landmarks is not None:
         row["landmarks"] = [[round(float(value), 2) for value in point] for point in face.landmarks]
     return row
@@ -101,7 +107,7 @@ def write_review(images: Path, labels: Path, page: Path, marks: Path, workers: i
     if not marks.exists():
         head = f"# accept, reject or redo, a blank, and the picture; the least certain first. See {page.name}.\n"
         lines = [f"{'accept' if photo.faces else 'reject'} {photo.name}\n" for photo in photos]
-        write_whole(marks, (head + "".join(lines)).encode())
+        _write_text(marks, head + "".join(lines))
     current = read_marks(marks)
     cells = list(in_order(lambda photo: _cell(photo, current), photos, workers, advance))
     write_page(page, "review.html", title=f"Review of {labels.name}", cells=cells, marks=marks.name)

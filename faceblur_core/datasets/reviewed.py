@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,11 @@ from faceblur_core.datasets.labels import (
     as_floats,
     box_ellipse,
     numbered_lines,
+    sane,
     size_of,
 )
 from faceblur_core.errors import FaceblurError
-from faceblur_core.media.files import read_rows
-from faceblur_core.types import option
+from faceblur_core.types import Floats, option
 
 Mark = Literal["accept", "reject", "redo"]
 
@@ -29,6 +31,8 @@ Mark = Literal["accept", "reject", "redo"]
 @dataclass(frozen=True)
 class Reviewed:
     """Rows as ``faceblur dataset label`` and ``faceblur run --manifest`` write them: ``input`` and ``detections``.
+
+    Of an animation the boxes of its first frame count; of several rows about one picture the last one does.
 
     Without marks every picture counts as accepted; with marks only those that are marked ``accept``.
     """
@@ -39,19 +43,34 @@ class Reviewed:
 
     def __call__(self, bad: BadRows) -> Iterator[LabelledPhoto]:
         marks = read_marks(self.marks) if self.marks else None
-        for number, row in read_rows(self.labels):
-            name = row.get("input")
-            if marks is not None and marks.get(str(name)) != "accept":
+        for name, (number, row) in self._rows(bad).items():
+            if marks is not None and marks.get(name) != "accept":
                 continue
             try:
-                if not isinstance(name, str):
-                    raise BadRow("needs 'input', the picture's name")
+                if row.get("outcome") == "error":
+                    raise BadRow(f"the run failed on {name}, so its faces are not known")
                 height, width = size_of(self.images / name)
                 faces = _faces(row.get("detections"), height, width)
             except BadRow as error:
                 bad(self.labels, number, str(error))
                 continue
             yield LabelledPhoto(self.images / name, name, height, width, faces)
+
+    def _rows(self, bad: BadRows) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Return each picture's last row with its line: a run that was resumed tried again what had failed."""
+        rows = {}
+        for number, text in numbered_lines(self.labels):
+            try:
+                row = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                bad(self.labels, number, f"no JSON ({error})")
+                continue
+            name = row.get("input") if isinstance(row, dict) else None
+            if isinstance(name, str):
+                rows[name] = (number, row)
+            else:
+                bad(self.labels, number, "needs 'input', the picture's name")
+        return rows
 
 
 def _faces(items: Any, height: int, width: int) -> tuple[Face, ...]:
@@ -62,16 +81,26 @@ def _faces(items: Any, height: int, width: int) -> tuple[Face, ...]:
         box = as_floats(item.get("box")) if isinstance(item, dict) else None
         if box is None or len(box) != 4:
             raise BadRow("a detection needs 'box': [x1, y1, x2, y2] in pixels")
-        points = item.get("landmarks")
-        score = item.get("score")
-        faces.append(
-            Face(
-                box_ellipse(box[0], box[1], box[2], box[3], height, width),
-                landmarks=np.array(points, np.float32).reshape(5, 2) if points else None,
-                score=float(score) if isinstance(score, (int, float)) else None,
-            )
-        )
+        if item.get("frame", 0) == 0:  # of an animation, the first is the picture
+            ellipse = box_ellipse(box[0], box[1], box[2], box[3], height, width)
+            faces.append(Face(ellipse, landmarks=_landmarks(item.get("landmarks")), score=_score(item.get("score"))))
     return tuple(faces)
+
+
+def _landmarks(points: Any) -> Floats | None:
+    if points is None:
+        return None
+    rows = [as_floats(point) or [] for point in points] if isinstance(points, list) else []
+    if len(rows) != 5 or not all(len(row) == 2 and sane(row) for row in rows):
+        raise BadRow("'landmarks' should be five points, [x, y] in pixels")
+    return np.array(rows, np.float32)
+
+
+def _score(value: Any) -> float | None:
+    score = as_floats([0 if value is None else value])
+    if score is None or not math.isfinite(score[0]):
+        raise BadRow("'score' should be a number")
+    return None if value is None else score[0]
 
 
 def read_marks(path: Path) -> dict[str, Mark]:
@@ -81,9 +110,9 @@ def read_marks(path: Path) -> dict[str, Mark]:
     """
     marks: dict[str, Mark] = {}
     for number, line in numbered_lines(path):
-        word, _, name = line.strip().partition(" ")
+        word, _, name = line.partition(" ")
         name = name.strip()
-        if not word or word.startswith("#"):
+        if word.startswith("#"):
             continue
         if word not in get_args(Mark) or not name:
             raise FaceblurError(f"{path}, line {number}: a line is accept, reject or redo, a blank, and a picture's name")

@@ -67,12 +67,13 @@ class OpenSource:
 
     def _known(self, photo: LabelledPhoto) -> LabelledPhoto:
         stem = photo.name.rpartition("/")[2]
-        person = self.identity.search(stem) if self.identity else None
+        found = self.identity.search(stem) if self.identity else None
+        person = found.group(1) if found else None
         if self.identity and not person:
             raise UsageMistake(f"source {self.label}: identity finds nobody in the name {stem}")
         found = self.groups.search(stem) if self.groups else None
-        groups = {key: self._group(key, value) for key, value in found.groupdict().items()} if found else {}
-        return dataclasses.replace(photo, identity=person.group(1) if person else None, groups=groups)
+        groups = {key: self._group(key, value) for key, value in found.groupdict().items() if value} if found else {}
+        return dataclasses.replace(photo, identity=person, groups=groups)
 
     def _group(self, key: str, value: str) -> str:
         limits = self.source.bins.get(key)
@@ -105,7 +106,13 @@ def open_source(label: str, config: Mapping[str, Any], data: Path) -> OpenSource
         if isinstance(getattr(importer, item.name), Path)
     }
     importer = dataclasses.replace(importer, **paths)
-    return OpenSource(label, source, importer, _pattern(source.identity, what), _pattern(source.groups, what))
+    identity, groups = _pattern(source.identity, what), _pattern(source.groups, what)
+    if identity and not identity.groups:
+        raise UsageMistake(f"{what}: identity {source.identity!r} needs a group in parentheses, the person")
+    for key, limits in source.bins.items():
+        if not limits or limits != sorted(set(limits)):
+            raise UsageMistake(f"{what}: bins of {key} should be numbers that rise, not {limits}")
+    return OpenSource(label, source, importer, identity, groups)
 
 
 def _pattern(text: str, what: str) -> re.Pattern[str] | None:

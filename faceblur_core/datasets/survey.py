@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from faceblur_core.datasets.duplicates import Fingerprint, fingerprint
-from faceblur_core.datasets.labels import BadRows, Face, LabelledPhoto, bounds, faces_of
+from faceblur_core.datasets.labels import BadRows, Face, LabelledPhoto, faces_of
 from faceblur_core.datasets.sources import OpenSource
 from faceblur_core.errors import FaceblurError, UnreadableImage
 from faceblur_core.media.images import read_photo
@@ -87,7 +87,7 @@ class DetectorPool:
 
 def same_face(one: Face, other: Face) -> bool:
     """Return whether two labels are of one face: they overlap, or one lies for the most part in the other."""
-    a, b = (np.array([bounds(face.ellipse)], np.float32) for face in (one, other))
+    a, b = (np.array([face.ellipse.bounds()], np.float32) for face in (one, other))
     if box_iou(a, b)[0, 0] > SAME_FACE:
         return True
     shared = np.prod(np.maximum(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0))

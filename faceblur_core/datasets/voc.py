@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from faceblur_core.datasets.labels import BadRow, BadRows, Face, LabelledPhoto, box_ellipse, each, size_of
+from faceblur_core.datasets.labels import BadRow, BadRows, Face, LabelledPhoto, box_ellipse, check_folder, each, size_of
 from faceblur_core.errors import FaceblurError
 from faceblur_core.types import option
 
@@ -23,6 +23,7 @@ class PascalVoc:
     origin: int = option(1, "number of the first pixel: 1 as in Pascal VOC, 0 as many tools write it")
 
     def __call__(self, bad: BadRows) -> Iterator[LabelledPhoto]:
+        check_folder(self.annotations)
         files = sorted(self.annotations.rglob("*.xml"))
         if not files:
             raise FaceblurError(f"folder {self.annotations} holds no *.xml")
@@ -40,11 +41,14 @@ class PascalVoc:
             height, width = size_of(self.images / name)
         except BadRow as error:
             raise BadRow(str(error), content.filename_line) from None
-        rows = [(line, values) for line, values in content.objects if values.get("name") in self.classes]
-        faces = each(rows, self._face, height, width)
-        return LabelledPhoto(self.images / name, name, height, width, faces)
+        faces = each(content.objects, self._face, height, width)
+        return LabelledPhoto(self.images / name, name, height, width, tuple(face for face in faces if face))
 
-    def _face(self, values: dict[str, str], height: int, width: int) -> Face:
+    def _face(self, values: dict[str, str], height: int, width: int) -> Face | None:
+        if not values.get("name"):
+            raise BadRow("an object without <name>")
+        if values["name"] not in self.classes:
+            return None
         try:
             x1, y1, x2, y2 = (float(values[key]) for key in ("xmin", "ymin", "xmax", "ymax"))
         except KeyError as error:
@@ -83,7 +87,7 @@ def _parse(path: Path) -> _Content:
     def end(tag: str) -> None:
         if stack[1:] == ["filename"]:
             content.filename, content.filename_line = text.strip(), parser.CurrentLineNumber
-        elif stack[1:2] == ["object"] and stack[2:] and stack[2] != "part":  # a part, such as a nose, has bounds of its own
+        elif stack[1:-1] in (["object"], ["object", "bndbox"]):  # parts and attributes have names and bounds of their own
             content.objects[-1][1][tag] = text.strip()
         stack.pop()
 
@@ -91,7 +95,9 @@ def _parse(path: Path) -> _Content:
     try:
         parser.Parse(path.read_bytes(), True)
     except OSError as error:
-        raise FaceblurError(f"annotation file {path}: {error.strerror}") from None
+        raise BadRow(str(error.strerror), 1) from None
+    except (LookupError, ValueError) as error:  # of the encoding that the file names
+        raise BadRow(f"no well-formed XML ({error})", parser.CurrentLineNumber) from None
     except expat.ExpatError as error:
         raise BadRow(f"no well-formed XML ({expat.ErrorString(error.code)})", error.lineno) from None
     return content

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faceblur_core.datasets.labels import BadRow, BadRows, Face, LabelledPhoto, box_ellipse, counted_blocks, each, size_of
-from faceblur_core.types import Ellipse, option
+from faceblur_core.types import option
 
 #: The flags by column after ``x y w h`` and by value: ``blur expression illumination invalid occlusion pose``.
 COLUMNS: tuple[dict[float, str], ...] = (
@@ -31,7 +31,7 @@ class WiderFace:
     annotations: Path = option(..., "the *_bbx_gt.txt file")
 
     def __call__(self, bad: BadRows) -> Iterator[LabelledPhoto]:
-        for number, name, rows in counted_blocks(self.annotations, bad):
+        for number, name, rows in counted_blocks(self.annotations, bad, (10, 4), "x y w h and six flags, or x y w h alone"):
             try:
                 height, width = size_of(self.images / name)
                 faces = each(rows, _face, height, width)
@@ -42,11 +42,13 @@ class WiderFace:
 
 
 def _face(values: list[float], height: int, width: int) -> Face:
-    if len(values) not in (4, 10):
-        raise BadRow(f"a row of {len(values)} numbers; it should have 10 (x y w h and six flags) or 4")
     x, y, w, h, *attributes = values
-    flags = [names.get(value) for names, value in zip(COLUMNS, attributes, strict=bool(attributes))]
-    known = frozenset(flag for flag in flags if flag)
+    flags = set()
+    for names, value in zip(COLUMNS, attributes, strict=bool(attributes)):
+        if value and value not in names:
+            raise BadRow(f"the flag {value:g}, which is none; the flags are blur expression illumination invalid occlusion pose")
+        flags.add(names.get(value, ""))
     if w >= 0 and h >= 0 and min(w, h) == 0:
-        return Face(Ellipse(x + max(w, 1) / 2, y + max(h, 1) / 2, max(w, 1) / 2, max(h, 1) / 2), known | {"ignore"})
-    return Face(box_ellipse(x, y, x + w, y + h, height, width), known)
+        w, h = max(w, 1), max(h, 1)
+        flags.add("ignore")
+    return Face(box_ellipse(x, y, x + w, y + h, height, width), frozenset(flags - {""}))

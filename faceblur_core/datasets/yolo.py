@@ -12,13 +12,13 @@ from faceblur_core.datasets.labels import (
     Face,
     LabelledPhoto,
     box_ellipse,
+    check_folder,
     each,
-    numbered_lines,
     numbers,
+    own_lines,
     pictures_under,
     size_of,
 )
-from faceblur_core.errors import FaceblurError
 from faceblur_core.types import option
 
 
@@ -36,16 +36,15 @@ class YoloText:
     def __call__(self, bad: BadRows) -> Iterator[LabelledPhoto]:
         pictures = pictures_under(self.images)
         names = {path.relative_to(self.images).with_suffix("") for path in pictures}
-        if not self.labels.is_dir():
-            raise FaceblurError(f"folder {self.labels}: No such file or directory")
+        check_folder(self.labels)
         for file in sorted(self.labels.rglob("*.txt")):
             if file.relative_to(self.labels).with_suffix("") not in names and file.name != "classes.txt":
                 bad(file, 1, f"there is no picture for it in {self.images}")
         for path in pictures:
             file = self.labels / path.relative_to(self.images).with_suffix(".txt")
-            rows = [(line, text) for line, text in numbered_lines(file) if text.strip()] if file.exists() else []
             try:
                 height, width = size_of(path)
+                rows = own_lines(file) if file.exists() or file.is_symlink() else []  # a link to nothing is no empty file
                 faces = each(rows, self._face, height, width)
             except BadRow as error:
                 bad(file if error.line else path, error.line, str(error))
@@ -56,7 +55,7 @@ class YoloText:
     def _face(self, text: str, height: int, width: int) -> Face | None:
         values = numbers(text)
         if values is None or len(values) < 5:
-            raise BadRow(f"a row should be five numbers, class cx cy w h: {text.strip()[:60]}")
+            raise BadRow(f"a row should be five numbers, class cx cy w h: {text[:60]}")
         kind, cx, cy, w, h = values[:5]
         if not kind.is_integer():
             raise BadRow(f"{kind:g} is no number of a class")

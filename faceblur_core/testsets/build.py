@@ -12,8 +12,7 @@ import numpy as np
 from annotated_types import Ge
 
 from faceblur_core import __version__
-from faceblur_core.datasets.builder import ellipse_row
-from faceblur_core.datasets.labels import BadRows, Face
+from faceblur_core.datasets.labels import BadRows, Face, ellipse_row
 from faceblur_core.datasets.sources import OpenSource, open_source
 from faceblur_core.datasets.survey import Advance, DetectorPool, Surveyed, pixels_of, same_face, survey
 from faceblur_core.errors import UsageMistake
@@ -35,7 +34,7 @@ class TestSetConfig:
     licence: str = option(..., "what may be done with the photos")
     source: dict[str, Any] = option(..., "the photos and their labels")
     least_face: Annotated[float, Ge(0)] = option(12.0, "faces lower than this are ignored, pixels")
-    landmarks: str = option("", "method that finds the landmarks which the labels do not have; for the categories only")
+    landmarks: str = option("", "method that finds landmarks, for the categories and for identity; empty: the labels' own")
     least_per_category: Annotated[int, Ge(0)] = option(20, "a category with fewer photos, but some, is a warning")
     need_face: bool = option(False, "leave out photos in which no face is labelled or found")
     drop: dict[str, str] = option({}, "photos to leave out, each with the reason")
@@ -73,6 +72,7 @@ def build_testset(path: Path, data: Path, folder: Path, bad: BadRows, workers: i
     :raises UsageMistake: if the config does not fit, or names photos that are not there
     """
     config, source, content = load_config(path, data)
+    pool = DetectorPool([config.landmarks] if config.landmarks else [])
     items = survey(source, bad, workers, advance)
     names = {item.photo.name for item in items}
     unknown = [name for name in [*config.drop, *config.overrides] if name not in names]
@@ -91,14 +91,13 @@ def build_testset(path: Path, data: Path, folder: Path, bad: BadRows, workers: i
         "made_by": {"faceblur": __version__},
         "config": dict(content),
     }
-    pool = DetectorPool([config.landmarks] if config.landmarks else [])
     try:
         testset = write_testset(folder, head, _rows(config, kept, pool))
     finally:
         pool.close()
     sizes = testset.sizes()
     warnings += [
-        f"only {sizes[category]} photos are {category}; figures for it will have wide intervals"
+        f"category {category} has {sizes[category]} of at least {config.least_per_category} photos: expect wide intervals"
         for category in CATEGORIES
         if 0 < sizes[category] < config.least_per_category
     ]
@@ -126,13 +125,11 @@ def _rows(config: TestSetConfig, items: list[Surveyed], pool: DetectorPool) -> I
 
 
 def _with_landmarks(faces: tuple[Face, ...], pool: DetectorPool, image: Image) -> list[Face]:
-    """Return the faces, those without landmarks with the ones that the config's method finds on them."""
-    if all(face.landmarks is not None for face in faces):
-        return list(faces)
+    """Return the faces with the landmarks that the config's method finds on them; where it finds none, with their own."""
     found = [face for face in pool(image) if face.landmarks is not None]
 
     def completed(face: Face) -> Face:
-        same = [other for other in found if face.landmarks is None and same_face(face, other)]
+        same = [other for other in found if same_face(face, other)]
         return dataclasses.replace(face, landmarks=same[0].landmarks) if same else face
 
     return [completed(face) for face in faces]

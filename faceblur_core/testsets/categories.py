@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from faceblur_core.datasets.labels import Face, bounds
+from faceblur_core.datasets.labels import Face
 from faceblur_core.types import Ellipse, Floats, Image
 
 CATEGORIES = ("frontal", "medium", "multiple", "difficult", "face-free")
@@ -73,7 +73,7 @@ def _patch(ellipse: Ellipse, image: Image) -> Floats | None:
     import cv2
 
     height, width = image.shape[:2]
-    x1, y1, x2, y2 = bounds(ellipse)
+    x1, y1, x2, y2 = ellipse.bounds()
     left, top, right, bottom = max(0, round(x1)), max(0, round(y1)), min(width, round(x2)), min(height, round(y2))
     if right - left < 2 or bottom - top < 2:
         return None

@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
+from faceblur_core.datasets.labels import ellipse_of
 from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.media.files import read_rows, write_whole
 from faceblur_core.media.images import read_photo
 from faceblur_core.options import read_yaml
-from faceblur_core.types import Ellipse, Sample
+from faceblur_core.types import Sample
 
 HEAD, MANIFEST, PHOTOS = "testset.yaml", "manifest.jsonl", "photos"
 FORMAT = 1  #: of the folder; a reader refuses a later one
@@ -69,14 +71,16 @@ class TestSet:
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
             raise FaceblurError(f"test set {self.title}: {path} is not the photo of the manifest; see faceblur testset verify")
         image = read_photo(data).frames[0].rgb()
+        counted = [face for face in row["faces"] if "ignore" not in face["flags"]]
         return Sample(
             id=row["id"],
             image=image,
-            faces=tuple(_ellipse(face) for face in row["faces"] if "ignore" not in face["flags"]),
+            faces=tuple(ellipse_of(face) for face in counted),
+            landmarks=tuple(np.array(face["landmarks"], np.float32) if "landmarks" in face else None for face in counted),
             identity=row["identity"],
             categories=frozenset(row["categories"]),
             groups=dict(row["groups"]),
-            ignored=tuple(_ellipse(face) for face in row["faces"] if "ignore" in face["flags"]),
+            ignored=tuple(ellipse_of(face) for face in row["faces"] if "ignore" in face["flags"]),
         )
 
     def sizes(self) -> Counter[str]:
@@ -86,10 +90,6 @@ class TestSet:
     def face_count(self) -> int:
         """Return the number of faces that count."""
         return sum("ignore" not in face["flags"] for row in self.rows for face in row["faces"])
-
-
-def _ellipse(face: Mapping[str, Any]) -> Ellipse:
-    return Ellipse(*(float(face[key]) for key in ("cx", "cy", "rx", "ry", "angle")))
 
 
 def testsets_folder() -> Path:
@@ -106,6 +106,7 @@ def write_testset(folder: Path, head: Mapping[str, Any], items: Iterable[tuple[d
     :param items: row (without ``file`` and ``sha256``, with ``suffix``) and file of every photo
     :raises FaceblurError: if the folder cannot be written
     """
+    folder = folder.resolve()  # '.' has no name and is gone when it is replaced; a link is to be kept
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -124,8 +125,12 @@ def write_testset(folder: Path, head: Mapping[str, Any], items: Iterable[tuple[d
 
 
 def _write(folder: Path, head: Mapping[str, Any], items: Iterable[tuple[dict[str, Any], bytes]]) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
+    ids = set()
     for row, data in items:
+        if row["id"] in ids:
+            raise FaceblurError(f"test set {head['name']}: two photos are named {row['id']} up to the suffix; drop one of them")
+        ids.add(row["id"])
         file = f"{PHOTOS}/{row['id']}{row.pop('suffix')}"
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / file, data)
@@ -151,16 +156,23 @@ def read_testset(folder: Path) -> TestSet:
         raise UsageMistake(f"test set {folder / HEAD} has no {missing[0]!r}")
     if head["format"] != FORMAT:
         raise UsageMistake(f"test set {folder} has format {head['format']}; this faceblur reads format {FORMAT}")
-    rows = tuple(row for _, row in read_rows(folder / MANIFEST))
-    if hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest() != head["checksum"]:
+    if not isinstance(head["version"], int):
+        raise UsageMistake(f"test set {folder / HEAD}: version {head['version']!r} is no whole number")
+    try:
+        manifest = (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise FaceblurError(f"test set {folder / MANIFEST}: {error.strerror}; build the set again") from None
+    if hashlib.sha256(manifest).hexdigest() != head["checksum"]:
         raise FaceblurError(f"test set {folder}: {MANIFEST} is not the one of the checksum in {HEAD}; build the set again")
-    return TestSet(str(head["name"]), int(head["version"]), str(head["checksum"]), folder, head, rows)
+    rows = tuple(row for _, row in read_rows(folder / MANIFEST))
+    return TestSet(str(head["name"]), head["version"], str(head["checksum"]), folder, head, rows)
 
 
 def installed_testsets() -> dict[str, Path]:
     """Return the folders of the test sets that have been built, by name."""
     found = testsets_folder()
-    return {path.name: path for path in sorted(found.iterdir()) if (path / HEAD).is_file()} if found.is_dir() else {}
+    folders = sorted(found.iterdir()) if found.is_dir() else []
+    return {path.name: path for path in folders if path.name[0] != "." and (path / HEAD).is_file()}  # a dot: half written
 
 
 def open_testset(text: str) -> TestSet:
@@ -176,9 +188,9 @@ def open_testset(text: str) -> TestSet:
         if (folder / HEAD).is_file() and read_yaml(folder / HEAD, "test set").get("version") == VERSION:
             return read_testset(folder)
         return build_samples(folder)
-    if Path(text).is_dir():
-        return read_testset(Path(text))
     built = installed_testsets()
+    if Path(text).is_dir() and ((Path(text) / HEAD).is_file() or text not in built):
+        return read_testset(Path(text))
     if text not in built:
         hint = " faceblur testset build makes it." if text in shipped_names() else ""
         raise UnknownName("test set", text, {NAME, *built}, hint)

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceblur_core import __version__
-from faceblur_core.datasets.builder import ellipse_row
-from faceblur_core.datasets.labels import Face
+from faceblur_core.datasets.labels import Face, ellipse_row
 from faceblur_core.testsets.categories import found_flags
 from faceblur_core.testsets.format import TestSet, write_testset
 from faceblur_core.types import Ellipse, Image

@@ -1,0 +1,44 @@
+"""Take the tables of a comparison into results/: one CSV file per test set, and what they were measured with.
+
+Usage: python benchmarks/publish.py RUN MACHINE, then python benchmarks/tables.py
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+RESULTS = Path(__file__).parents[1] / "results"
+SLICED = ("coverage", "cosine", "still-detected", "reidentified", "psnr-outside-128")  # metrics published per slice too
+
+
+def publish(run: Path, machine: str) -> None:
+    """Write results/TESTSET--MACHINE.csv and .json for every test set of the run."""
+    facts = json.loads((run / "run.json").read_text())
+    with (run / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (run / "cost.csv").open(newline="") as file:
+        costs = {row["method"]: row for row in csv.DictReader(file)}
+    for testset in facts["testsets"]:
+        title = f"{testset['name']}-v{testset['version']}"
+        mine = [row for row in rows if row["testset"] == title and (row["slice"] == "all" or row["metric"] in SLICED)]
+        with (RESULTS / f"{title}--{machine}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(mine[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(mine)
+        kept = {key: facts[key] for key in ("created", "faceblur", "git", "python", "machine", "threads", "seed", "resamples")}
+        about = {
+            **kept,
+            "config": facts["config"],
+            "testset": testset,
+            "thresholds": facts["thresholds"],
+            "methods": facts["methods"],
+        }
+        text = json.dumps({**about, "cost": costs}, indent=1, sort_keys=True)
+        (RESULTS / f"{title}--{machine}.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    publish(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,99 @@
+"""``faceblur verify``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from faceblur_core.cli.output import printable, progress_bar, workers_option
+from faceblur_core.errors import FaceblurError, UsageMistake
+
+if TYPE_CHECKING:
+    from faceblur_core.compare.verify import Verified
+
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--original", type=FOLDER, required=True, help="Folder of the originals.")
+@click.option(
+    "--judge",
+    "judges",
+    multiple=True,
+    help="Detector, or method, that looks for faces. Repeatable. Default: yunet, mediapipe and yolo, those that are here.",
+)
+@click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every picture.")
+@workers_option
+def verify(folder: Path, original: Path, judges: tuple[str, ...], report: Path | None, workers: int) -> None:
+    """Look for faces that are left in the anonymized pictures of FOLDER, before they are published.
+
+    Each picture is compared with the original of its path; the suffix may differ, as after faceblur run --format. Told are
+    faces that a judge finds in an output, faces of the original where the output is unchanged (but for its compression),
+    pictures without a counterpart, of another size, and files that cannot be read. All frames of animations are looked at.
+    The exit code is 1 if there is anything to tell.
+
+    A detector that hid the faces seldom finds what it has missed: name judges that it does not consist of.
+
+    \b
+    faceblur verify public/ --original archive/ --json verified.json
+    """
+    from faceblur_core.cli.run import only_our_limit
+    from faceblur_core.compare.verify import Judges, pairs, usual_judges
+    from faceblur_core.compare.verify import verify as look
+
+    names = list(judges) or usual_judges()
+    team = Judges(names)
+    items = pairs(folder, original)
+    _check_report(report, items)
+    problems = 0
+    try:
+        with only_our_limit(), progress_bar("verifying", len(items)) as bar:
+            for item in look(items, team, workers, (lambda: bar.advance(bar.task_ids[0])) if bar else None):
+                for problem in item.problems():
+                    problems += 1
+                    click.echo(f"faceblur: {printable(item.name)}: {problem}", err=True)
+    finally:
+        team.close()
+    if report:
+        _write(report, items, names, folder, original)
+    bad = sum(any(True for _ in item.problems()) for item in items)
+    click.echo(f"{len(items)} pictures: {bad} with problems ({problems} in all), judged by {', '.join(names)}")
+    if problems:
+        sys.exit(1)
+
+
+def _check_report(report: Path | None, items: Sequence[Verified]) -> None:
+    """:raises UsageMistake: if the report would take a picture's place, or its folder is not there."""
+    if report is None:
+        return
+    pictures = {os.path.realpath(path) for item in items for path in (item.output, item.original) if path}
+    if os.path.realpath(report) in pictures:
+        raise UsageMistake(f"--json {report} is one of the pictures; choose another name")
+    if not report.parent.is_dir():
+        raise UsageMistake(f"--json {report}: {report.parent} is no folder")
+
+
+def _write(report: Path, items: Sequence[Verified], judges: Sequence[str], folder: Path, original: Path) -> None:
+    from faceblur_core import __version__
+    from faceblur_core.compare.verify import as_json
+    from faceblur_core.media.files import write_whole
+
+    content = {
+        "faceblur": __version__,
+        "folder": str(folder),
+        "original": str(original),
+        "judges": list(judges),
+        "problems": sum(1 for item in items for _ in item.problems()),
+        "pictures": [as_json(item) for item in items],
+    }
+    try:
+        write_whole(report, (json.dumps(content, indent=1) + "\n").encode())
+    except OSError as error:
+        raise FaceblurError(f"{report}: {error.strerror}") from None

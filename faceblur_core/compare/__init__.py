@@ -1,0 +1,1 @@
+"""Methods x samples x metrics, with intervals."""

@@ -1,0 +1,155 @@
+"""What is compared: a YAML file, or the options of the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+
+from faceblur_core.errors import UnknownName, UsageMistake
+from faceblur_core.methods import Method, find_method, flatten
+from faceblur_core.options import made, read_yaml
+from faceblur_core.plugins import Plugins
+from faceblur_core.testsets.format import TestSet, open_testset
+from faceblur_core.types import option
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """A comparison."""
+
+    methods: list[Any] = option(..., "names, or mappings {name: row's name, method: …, set: {detector.conf: 0.3}}")
+    testsets: list[str] = option(..., "names or folders")
+    name: str = option("compare", "of the run")
+    metrics: list[str] = option([], "names; empty: all that are installed")
+    options: dict[str, dict[str, Any]] = option({}, "options of metrics, by name")
+    embedder: str = option("", "identity: what recognises faces; empty: each metric's own default")
+    calibration: str = option("", "identity: test set whose different people set the threshold; empty: none")
+    attacks: list[str] = option(["naive", "parrot"], "identity: which attacks, if metrics names none; also restoration")
+    train_on: str = option("", "identity: test set of other people on which restoration is learned")
+    resamples: Annotated[int, Ge(20), Le(10_000)] = option(1000, "bootstrap draws")
+    seed: Annotated[int, Ge(0)] = option(0, "of the draws")
+    failures: Annotated[int, Ge(0), Le(50)] = option(6, "worst failures of each method that are kept as pictures")
+    cost_photos: Annotated[int, Ge(0)] = option(20, "photos of the first test set on which time is measured; 0: no cost")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the comparison."""
+
+    name: str
+    method: Method | None
+    error: str = ""  #: why there is no method
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """A metric and its options."""
+
+    name: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked config."""
+
+    config: CompareConfig
+    entries: tuple[Entry, ...]
+    testsets: tuple[TestSet, ...]
+    metrics: tuple[MetricSpec, ...]
+
+
+def load(path: Path) -> CompareConfig:
+    """:raises UsageMistake: if the file cannot be read, or a key is unknown, missing or does not fit."""
+    return made(CompareConfig, read_yaml(path, "comparison config"), f"comparison config {path}")
+
+
+def plan(config: CompareConfig, plugins: Plugins) -> Plan:
+    """Find everything that a config names; a method that cannot be found stays, with its error.
+
+    :raises UsageMistake: if there is nothing to compare, no method can be found, a name is there twice, or that of a test
+        set, metric or attack is unknown
+    """
+    if not re.fullmatch(r"[\w.-]+", config.name):
+        raise UsageMistake(f"name {config.name!r} is to be a folder's: letters, digits, dots and dashes")
+    entries = tuple(_entry(item, plugins) for item in config.methods)
+    _once([entry.name for entry in entries], "two rows are named {!r}; give one another name: {{name: …, method: …}}")
+    if not entries or not config.testsets:
+        raise UsageMistake("a comparison needs methods and test sets")
+    if all(entry.error for entry in entries):
+        raise UsageMistake(entries[0].error)
+    testsets = tuple(open_testset(name) for name in config.testsets)
+    _once([testset.title for testset in testsets], "two test sets are {!r}")
+    for testset in testsets:
+        if not testset.rows:
+            raise UsageMistake(f"test set {testset.title} holds no photo")
+    return Plan(config, entries, testsets, tuple(_metrics(config, plugins)))
+
+
+def _once(names: Sequence[str], message: str) -> None:
+    """:raises UsageMistake: with the message and the name, if one is there twice."""
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise UsageMistake(message.format(name))
+
+
+def _entry(item: Any, plugins: Plugins) -> Entry:
+    if isinstance(item, str):
+        item = {"method": item}
+    if not isinstance(item, dict) or not isinstance(item.get("method"), str) or set(item) - {"name", "method", "set"}:
+        raise UsageMistake(f"a method is a name or a mapping with method, name and set, not {item!r}")
+    if not isinstance(item.get("set") or {}, dict):
+        raise UsageMistake(f"set of method {item['method']!r} is a mapping such as {{mask.grow: 1.5}}, not {item['set']!r}")
+    settings = flatten(item.get("set") or {})
+    name = str(item.get("name") or ",".join([item["method"], *(f"{key}={value}" for key, value in settings.items())]))
+    try:
+        method = find_method(item["method"], settings, plugins)
+        method.resolved()
+    except Exception as error:  # its row says so; a stranger's plugin may raise anything
+        return Entry(name, None, " ".join(str(getattr(error, "message", error)).split()))
+    return Entry(name, method)
+
+
+def _metrics(config: CompareConfig, plugins: Plugins) -> list[MetricSpec]:
+    known = plugins.names("metric")
+    names = config.metrics or known
+    for name in [*config.options, *names]:
+        if name not in known:
+            raise UnknownName("metric", name, known)
+    _once(names, "metric {!r} is named twice")
+    if not config.metrics:
+        names = _without_other_attacks(config, plugins)
+    specs = []
+    for name in names:
+        fields = _fields(plugins, name)
+        options = dict(config.options.get(name, {}))
+        for key, value in (("embedder", config.embedder), ("train_on", config.train_on)):
+            if key in fields and value:
+                options.setdefault(key, value)
+        if "train_on" in fields and not options.get("train_on"):
+            raise UsageMistake(f"metric {name!r} needs train_on, a test set of other people to learn from")
+        plugins.make("metric", name, options)  # a mistake shows now
+        specs.append(MetricSpec(name, options))
+    return specs
+
+
+def _without_other_attacks(config: CompareConfig, plugins: Plugins) -> list[str]:
+    """Return all metrics but the attacks that the config does not name. :raises UnknownName: if it names one that is none."""
+    attack = {name: _fields(plugins, name).get("attack") for name in plugins.names("metric")}
+    known = {str(value) for value in attack.values() if value}
+    for name in config.attacks if known else ():  # without the plugin there is none
+        if name not in known:
+            raise UnknownName("attack", name, known)
+    return [name for name, value in attack.items() if not value or value in config.attacks]
+
+
+def _fields(plugins: Plugins, name: str) -> dict[str, Any]:
+    """Return the options of a metric with their defaults."""
+    cls = plugins.factory("metric", name)
+    return {item.name: item.default for item in dataclasses.fields(cls) if item.init} if dataclasses.is_dataclass(cls) else {}

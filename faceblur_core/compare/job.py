@@ -1,0 +1,243 @@
+"""One method on one test set, in a process of its own: a crash costs one row, and its memory is its own.
+
+Run as ``python -m faceblur_core.compare.job SPEC FOLDER``; leaves ``result.json`` and ``arrays.npz`` in the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceblur_core.compare.remembered import remembered
+from faceblur_core.media.files import write_whole
+from faceblur_core.media.sheets import COUNTED, outlined
+from faceblur_core.methods import find_method
+from faceblur_core.pipeline import close, model_files
+from faceblur_core.plugins import installed_plugins
+from faceblur_core.testsets.format import TestSet, read_testset
+from faceblur_core.types import Anonymized, Anonymizer, Ellipse, Image, Sample
+from faceblur_core.weights import sha256_of
+
+RESULT, ARRAYS = "result.json", "arrays.npz"
+WARM_UP = 3  #: photos before time is measured
+THUMB = 320  #: pixels, longer side of the pictures of failures
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a job does."""
+
+    method: str
+    settings: Mapping[str, Any]
+    testset: str  #: folder
+    metrics: Mapping[str, Mapping[str, Any]]  #: options by name
+    failures: int = 0
+    cost_photos: int = 0  #: measure time and memory on so many photos, and nothing else
+    calibrate: str = ""  #: only calibrate this metric
+    remember: bool = True  #: take detections from earlier jobs
+
+    def to_json(self) -> str:
+        """Return it as JSON with sorted keys."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, default=str)
+
+
+@dataclass
+class _Collected:
+    """What a job has so far."""
+
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    values: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
+    observations: dict[str, NDArray[Any]] = field(default_factory=dict)  #: by ``metric/sample/key``
+    errors: dict[str, str] = field(default_factory=dict)  #: by metric
+    failures: list[tuple[float, str, bytes]] = field(default_factory=list)
+
+
+def run(spec: Spec, folder: Path) -> None:
+    """Do a job and write its files; whatever goes wrong with the method is in ``result.json`` as ``error``."""
+    result: dict[str, Any] = {"spec": dataclasses.asdict(spec), "error": ""}
+    arrays: dict[str, NDArray[Any]] = {}
+    testset = read_testset(Path(spec.testset))
+    try:
+        if spec.calibrate:
+            metric = installed_plugins().make("metric", spec.calibrate, spec.metrics[spec.calibrate])
+            result["thresholds"] = dict(metric.calibrate(testset.samples()))
+        else:
+            _run_method(spec, testset, result, arrays)
+    except Exception as error:  # whatever a method raises
+        result["error"] = reason(error)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_whole(folder / ARRAYS, buffer.getvalue())
+    write_whole(folder / RESULT, json.dumps(result, indent=1).encode())
+
+
+def reason(error: BaseException) -> str:
+    """Return what a table says of an error: one line."""
+    return f"{type(error).__name__}: {' '.join(str(getattr(error, 'message', error)).split())[:300]}"
+
+
+def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    started = time.perf_counter()
+    method = find_method(spec.method, spec.settings, installed_plugins())
+    anonymize = method.make(wrap=remembered if spec.remember and not spec.cost_photos else None)
+    result["load_ms"] = (time.perf_counter() - started) * 1e3
+    result["weights"] = {path.name: sha256_of(path) for path in model_files(anonymize)}
+    result["model_bytes"] = sum(path.stat().st_size for path in model_files(anonymize))
+    try:
+        if spec.cost_photos:
+            result.update(_cost(anonymize, testset, spec.cost_photos))
+            return
+        metrics = {name: _metric(name, options, method.detectors) for name, options in spec.metrics.items()}
+        result["judge"] = next((m.judge for m in metrics.values() if hasattr(m, "judge")), "")
+        collected = _Collected()
+        for row in testset.rows:
+            _one(testset, row, anonymize, metrics, collected, spec.failures)
+        result |= {"samples": collected.samples, "metric_errors": collected.errors}
+        arrays |= {f"values/{name}": np.concatenate(parts) for name, parts in collected.values.items()}
+        arrays |= collected.observations
+        for index, (_, what, data) in enumerate(collected.failures):
+            arrays[f"failure/{index}"] = np.frombuffer(data, np.uint8)
+            result.setdefault("failures", []).append(what)
+    finally:
+        close(anonymize)
+
+
+def _metric(name: str, options: Mapping[str, Any], detectors: list[str]) -> Any:
+    plugins = installed_plugins()
+    cls = plugins.factory("metric", name)
+    fields = {item.name for item in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
+    return plugins.make("metric", name, {**options, **({"avoid": detectors} if "avoid" in fields else {})})
+
+
+def _cost(anonymize: Anonymizer, testset: TestSet, photos: int) -> dict[str, Any]:
+    """Return the milliseconds of each photo, after a warm-up, and the process's peak memory."""
+    photos = min(photos, len(testset.rows))
+    rows = [testset.rows[index * len(testset.rows) // photos] for index in range(photos)]
+    images = [testset.sample(row).image for row in rows]
+    for image in images[:WARM_UP]:
+        anonymize(image)
+    times = []
+    for image in images:
+        started = time.perf_counter()
+        anonymize(image)
+        times.append((time.perf_counter() - started) * 1e3)
+    parameters = getattr(anonymize, "parameters", None) or getattr(getattr(anonymize, "detector", None), "parameters", None)
+    return {"ms": times, "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "parameters": parameters}
+
+
+def _one(
+    testset: TestSet, row: Mapping[str, Any], anonymize: Anonymizer, metrics: Mapping[str, Any], into: _Collected, failures: int
+) -> None:
+    """Measure one sample; if the method fails on it, its values are nan and its row has the error."""
+    sample = testset.sample(row)
+    sample.image.flags.writeable = False
+    result, error = None, ""
+    try:
+        result = _checked(sample, anonymize(sample.image))
+    except (Exception, SystemExit) as raised:  # whatever a method raises
+        error = reason(raised)
+    index = len(into.samples)
+    into.samples.append({"id": sample.id, "error": error})
+    for name, metric in metrics.items():
+        count = len(sample.faces) if metric.per == "face" else 1
+        try:
+            if metric.per == "set":
+                seen = metric.observe(sample, result) if result else {}
+                into.observations |= {f"observation/{name}/{index}/{key}": _storable(seen[key]) for key in seen}
+                continue
+            values = np.asarray(metric(sample, result), np.float64) if result else np.full(count, np.nan)
+            if values.shape != (count,):
+                raise ValueError(f"it gave {values.shape} values, not {count}")
+        except (Exception, SystemExit) as raised:  # whatever a metric raises
+            into.errors.setdefault(name, f"{sample.id}: {reason(raised)}")
+            values = np.full(count, np.nan)
+        into.values.setdefault(name, []).append(values)
+    if result and failures:
+        _keep_failure(sample, result, {name: parts[-1] for name, parts in into.values.items()}, into, failures)
+
+
+def _storable(value: Any) -> NDArray[Any]:
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        raise TypeError(f"it observed {type(value).__name__}, which is no array of numbers or text")
+    return array
+
+
+def _checked(sample: Sample, result: Anonymized) -> Anonymized:
+    image, mask = result.image, result.mask
+    if image.shape != sample.image.shape or image.dtype != np.uint8 or mask.shape != image.shape[:2]:
+        raise ValueError(f"the method gave {image.shape} {image.dtype} with a mask {mask.shape} for {sample.image.shape}")
+    if mask.dtype != np.float32 or not bool(((mask >= 0) & (mask <= 1)).all()):
+        raise ValueError(f"the method gave a mask {mask.dtype} that is not float32 within 0..1")
+    return result
+
+
+def _keep_failure(
+    sample: Sample, result: Anonymized, values: Mapping[str, NDArray[np.float64]], into: _Collected, most: int
+) -> None:
+    """Keep the picture pair if it is among the worst: a face hardly covered, or still recognised; or much hidden for nothing."""
+    faces = {name: enumerate(values.get(name, np.zeros(0))) for name in ("coverage", "cosine")}
+    scores = [(1 - value, f"coverage {value:.2f}", face) for face, value in faces["coverage"] if not np.isnan(value)]
+    scores += [(value - 0.4, f"cosine {value:.2f}", face) for face, value in faces["cosine"] if not np.isnan(value)]
+    touched = values.get("touched", np.zeros(0))
+    if touched.size and touched[0] == 1:
+        share = float((result.mask >= 0.5).mean())
+        scores.append((share, f"{share:.0%} of a picture without a face hidden", -1))
+    score, what, face = max(scores, default=(0.0, "", -1))
+    if score <= 0.05 or (len(into.failures) >= most and score <= into.failures[-1][0]):
+        return
+    shown = sample.faces[face : face + 1] if face >= 0 else ()
+    into.failures.append((float(score), f"{sample.id}: {what}", _side_by_side(sample.image, result.image, shown)))
+    into.failures.sort(key=lambda item: (-item[0], item[1]))
+    del into.failures[most:]
+
+
+def _side_by_side(before: Image, after: Image, faces: Sequence[Ellipse]) -> bytes:
+    """Return both pictures with the faces in question outlined, as JPEG."""
+    from PIL import Image as PillowImage
+
+    pair = np.hstack([outlined(picture, [(face, COUNTED) for face in faces], THUMB) for picture in (before, after)])
+    buffer = io.BytesIO()
+    PillowImage.fromarray(pair).save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread, whatever the machine: the same figures however many jobs run at once."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1")
+
+
+def main() -> None:
+    """Read a specification and do it."""
+    spec = Spec(**json.loads(Path(sys.argv[1]).read_text()))
+    with _one_thread():
+        run(spec, Path(sys.argv[2]))
+    os._exit(0)  # some runtimes hang when the interpreter ends
+
+
+if __name__ == "__main__":
+    main()

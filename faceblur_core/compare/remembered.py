@@ -1,0 +1,87 @@
+"""Detections kept between jobs: seven methods with one detector need it to look at each photo once.
+
+What is kept is addressed by the detector's name, options, weights, versions and code, and by the photo's pixels. Time is
+measured elsewhere, by the detector itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceblur_core.media.files import write_whole
+from faceblur_core.pipeline import close, model_files
+from faceblur_core.plugins import distribution_versions, installed_plugins
+from faceblur_core.types import Detections, Detector, Image
+from faceblur_core.weights import cache_folder, sha256_of
+
+_AFTER = ("diff", "plots", "record", "recorded", "report", "statistics", "table", "verify")  # what works on results
+NOT_IN_DIGEST = ("cli/", "pages/", "run/", *(f"compare/{name}.py" for name in _AFTER))  #: parts of the core that decide none
+_digests: dict[str, str] = {}
+
+
+def code_digest(package: str) -> str:
+    """Return a digest of a package's Python files; of the core's, without those that decide no result of a job."""
+    if package not in _digests:
+        found = importlib.util.find_spec(package)
+        roots = [Path(root) for root in found.submodule_search_locations or ()] if found else []
+        files = roots or ([Path(found.origin)] if found and found.origin else [])
+        digest = hashlib.sha256()
+        for root in files:
+            for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+                inner = path.relative_to(root).as_posix() if root.is_dir() else ""
+                if package != "faceblur_core" or not inner.startswith(NOT_IN_DIGEST):
+                    digest.update(inner.encode() + b"\0" + path.read_bytes())
+        _digests[package] = digest.hexdigest()
+    return _digests[package]
+
+
+@dataclass
+class RememberedDetector:
+    """A detector that looks into a folder before it looks at a photo."""
+
+    detector: Detector
+    folder: Path
+
+    @property
+    def model_files(self) -> list[Path]:
+        return model_files(self.detector)
+
+    def close(self) -> None:
+        close(self.detector)
+
+    def __call__(self, image: Image) -> Detections:
+        digest = hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+        path = self.folder / digest[:2] / f"{digest}.npz"
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as kept:
+                return Detections(kept["boxes"], kept["scores"], kept.get("landmarks"), kept.get("mask"))
+        found = self.detector(image)
+        arrays = {"boxes": found.boxes, "scores": found.scores, "landmarks": found.landmarks, "mask": found.mask}
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **{name: array for name, array in arrays.items() if array is not None})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, buffer.getvalue())
+        return found
+
+
+def remembered(name: str, options: Mapping[str, Any], detector: Detector) -> Detector:
+    """Return the detector, made with these options, with a memory for as long as nothing about it changes."""
+    entry = installed_plugins().get("detector", name)
+    facts = {
+        "name": name,
+        "options": dict(options),
+        "weights": [sha256_of(path) for path in model_files(detector)],
+        "versions": distribution_versions([entry.distribution]),
+        "code": code_digest(entry.component.factory.partition(":")[0].partition(".")[0]),
+    }
+    key = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+    return RememberedDetector(detector, cache_folder() / "compare" / "detections" / key)

@@ -1,0 +1,248 @@
+"""Run a comparison: jobs, as many at once as there are workers, each kept for later runs; then the table."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceblur_core.compare.config import Entry, MetricSpec, Plan
+from faceblur_core.compare.job import ARRAYS, ONE_THREAD, RESULT, Spec
+from faceblur_core.compare.remembered import code_digest
+from faceblur_core.errors import FaceblurError
+from faceblur_core.methods import Method
+from faceblur_core.plugins import distribution_versions, installed_plugins
+from faceblur_core.testsets.format import TestSet, open_testset
+from faceblur_core.weights import cache_folder, present, sha256_of
+
+
+#: folders and files of the core that decide no job's result
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A specification with what decides its result."""
+
+    spec: Spec
+    key: str  #: SHA-256 of everything that decides the result
+    label: str  #: for progress and errors
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job's result."""
+
+    result: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
+    cached: bool
+
+    @property
+    def error(self) -> str:
+        return str(self.result["error"])
+
+
+@dataclass
+class Results:
+    """All results of a comparison."""
+
+    plan: Plan
+    measured: dict[tuple[str, str], Done] = field(default_factory=dict)  #: by row's name and test set's title
+    costs: dict[str, Done] = field(default_factory=dict)  #: by row's name
+    thresholds: dict[str, dict[str, float]] = field(default_factory=dict)  #: by metric
+    threshold_errors: dict[str, str] = field(default_factory=dict)  #: by metric
+    training: dict[str, str] = field(default_factory=dict)  #: titles of the test sets that ``train_on`` names
+
+
+def run_jobs(plan: Plan, workers: int, *, fresh: bool = False, say: Callable[[str], None] = lambda _: None) -> Results:
+    """Do every job of a plan that no earlier run has left its result of.
+
+    :param fresh: do them all
+    :param say: is told each job that is done; from any thread, one at a time
+    :raises FaceblurError: if the cache cannot be written
+    """
+    results, lock = Results(plan), threading.Lock()
+    work: list[tuple[Job, Callable[[Done], None]]] = []
+    for metric, testset in _calibrations(plan):
+        job = _calibration_job(metric, testset)
+        work.append((job, lambda done, m=metric: _take_thresholds(results, m.name, done)))  # type: ignore[misc]
+    training = {name: open_testset(name) for spec in plan.metrics if (name := str(spec.options.get("train_on") or ""))}
+    results.training = {name: testset.title for name, testset in training.items()}
+    extra = _only_training(plan, training.values())
+    for entry in _each_detector_first(plan.entries):
+        for testset in [*plan.testsets, *extra]:
+            if entry.method:
+                job = _job(plan, entry, testset, trained_only=testset in extra)
+                where = (entry.name, testset.title)
+                work.append((job, lambda done, w=where: results.measured.__setitem__(w, done)))  # type: ignore[misc]
+
+    def one(item: tuple[Job, Callable[[Done], None]]) -> None:
+        done = _do(item[0], fresh=fresh)
+        with lock:
+            item[1](done)
+            say(f"{item[0].label}: {done.error or ('kept from an earlier run' if done.cached else 'done')}")
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(one, work))
+    results.measured = dict(sorted(results.measured.items()))  # not in the order in which they ended
+    for entry in plan.entries:  # one after the other and alone, for time is measured
+        if entry.method and plan.config.cost_photos:
+            one((_cost_job(plan, entry), lambda done, e=entry: results.costs.__setitem__(e.name, done)))  # type: ignore[misc]
+    return results
+
+
+def _each_detector_first(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the rows with one of each detector in front: those after it take its detections, and unions come last."""
+    seen: set[tuple[str, ...]] = set()
+    order = []
+    for entry in entries:
+        detectors = tuple(entry.method.detectors) if entry.method else ()
+        order.append((len(detectors) > 1, detectors in seen))
+        seen.add(detectors)
+    return [entry for _, entry in sorted(zip(order, entries, strict=True), key=lambda pair: pair[0])]
+
+
+def _take_thresholds(results: Results, metric: str, done: Done) -> None:
+    found = dict(done.result.get("thresholds", {}))
+    undefined = [name for name, value in found.items() if math.isnan(value)]
+    if done.error or undefined:
+        results.threshold_errors[metric] = done.error or f"the calibration's test set defines no threshold {undefined[0]!r}"
+    else:
+        results.thresholds[metric] = found
+
+
+def _calibrations(plan: Plan) -> list[tuple[MetricSpec, TestSet]]:
+    if not plan.config.calibration:
+        return []
+    testset = open_testset(plan.config.calibration)
+    plugins = installed_plugins()
+    return [(spec, testset) for spec in plan.metrics if hasattr(plugins.factory("metric", spec.name), "calibrate")]
+
+
+def _only_training(plan: Plan, training: Iterable[TestSet]) -> list[TestSet]:
+    """Return test sets that only serve attacks to learn from."""
+    known = {testset.title for testset in plan.testsets}
+    return list({testset.title: testset for testset in training if testset.title not in known}.values())
+
+
+def _job(plan: Plan, entry: Entry, testset: TestSet, *, trained_only: bool) -> Job:
+    assert entry.method is not None
+    metrics = {spec.name: spec.options for spec in plan.metrics if not trained_only or spec.options.get("train_on")}
+    spec = Spec(
+        entry.method.text,
+        entry.method.options,
+        str(testset.folder.absolute()),
+        metrics,
+        failures=0 if trained_only else plan.config.failures,
+    )
+    return Job(spec, _key(spec, testset, entry.method, metrics), f"{entry.name} on {testset.title}")
+
+
+def _cost_job(plan: Plan, entry: Entry) -> Job:
+    assert entry.method is not None
+    testset = plan.testsets[0]
+    photos = plan.config.cost_photos
+    spec = Spec(entry.method.text, entry.method.options, str(testset.folder.absolute()), {}, cost_photos=photos)
+    return Job(spec, _key(spec, testset, entry.method, {}), f"{entry.name}: time and memory")
+
+
+def _calibration_job(metric: MetricSpec, testset: TestSet) -> Job:
+    metrics = {metric.name: metric.options}
+    spec = Spec("", {}, str(testset.folder.absolute()), metrics, calibrate=metric.name)
+    return Job(spec, _key(spec, testset, None, metrics), f"{metric.name} calibrated on {testset.title}")
+
+
+def _key(spec: Spec, testset: TestSet, method: Method | None, metrics: Iterable[str]) -> str:
+    """Return the digest of all that decides a job's result: names, options, weights, test set, versions, code."""
+    plugins = installed_plugins()
+    parts = [plugins.get("metric", name) for name in metrics] + ([entry for _, entry in method.parts()] if method else [])
+    judges = [plugins.get("detector", name) for name in plugins.names("detector")] if "still-detected" in metrics else []
+    facts = {
+        "spec": {**json.loads(spec.to_json()), "testset": testset.checksum, "remember": None},
+        "method": method.spec if method else "",  # what a method file names
+        "options": method.resolved() if method else {},
+        "files": {str(value): _sha256_of_option(value) for value in (method.resolved() if method else {}).values()},
+        "weights": sorted(_component_weights(entry.component) for entry in [*parts, *judges]),
+        "versions": distribution_versions(["faceblur-core", *(entry.distribution for entry in [*parts, *judges])]),
+        "code": sorted({code_digest(entry.component.factory.partition(".")[0].partition(":")[0]) for entry in [*parts, *judges]}),
+        "core": code_digest("faceblur_core"),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _sha256_of_option(value: Any) -> str:
+    """Return the checksum of the file that an option's value names, or nothing."""
+    path = Path(value) if isinstance(value, (str, Path)) and value and len(str(value)) < 1000 else None
+    return sha256_of(path) if path and path.is_file() else ""
+
+
+def _component_weights(component: Any) -> list[str]:
+    paths = [present(item) for item in component.weights]
+    return [sha256_of(path) for path in paths if path]
+
+
+def _do(job: Job, *, fresh: bool) -> Done:
+    kept = cache_folder() / "compare" / job.key
+    if not fresh and (earlier := _kept(kept)):
+        return earlier
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".job-", dir=kept.parent) as name:
+            done = _measure(dataclasses.replace(job.spec, remember=not fresh), Path(name))
+            if not done.error:
+                _keep(Path(name), kept)
+            return done
+    except OSError as error:
+        raise FaceblurError(f"{error.filename or kept.parent}: {error.strerror}; FACEBLUR_CACHE names another folder") from None
+
+
+def _measure(spec: Spec, folder: Path) -> Done:
+    """Do a job in a process of its own. What it says goes to a file: a pipe would be held open by what it leaves running."""
+    (folder / "spec.json").write_text(spec.to_json())
+    command = [sys.executable, "-m", "faceblur_core.compare.job", str(folder / "spec.json"), str(folder)]
+    with (folder / "said").open("w+b") as said:
+        code = subprocess.call(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env={**os.environ, **ONE_THREAD}
+        )
+        if (folder / RESULT).is_file():
+            return _read(folder, cached=False)
+        said.seek(-min(said.tell(), 2000), os.SEEK_END)
+        lines = [line for line in said.read().decode(errors="replace").splitlines() if line.strip()] or [""]
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return Done({"error": f"its process ended with {how}: {lines[-1][:200]}"}, {}, cached=False)
+
+
+def _kept(folder: Path) -> Done | None:
+    """Return what an earlier run left in a folder; None if it is not there, or damaged."""
+    try:
+        return _read(folder, cached=True)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _keep(folder: Path, kept: Path) -> None:
+    kept.mkdir(exist_ok=True)
+    for file in (ARRAYS, RESULT):  # the one that says that all is there comes last
+        os.replace(folder / file, kept / file)
+
+
+def _read(folder: Path, *, cached: bool) -> Done:
+    with np.load(folder / ARRAYS) as arrays:
+        return Done(json.loads((folder / RESULT).read_text()), {name: arrays[name] for name in arrays.files}, cached)
+
+
+def sample_errors(done: Done) -> Sequence[Mapping[str, Any]]:
+    """Return the samples on which a method failed."""
+    return [sample for sample in done.result.get("samples", []) if sample["error"]]

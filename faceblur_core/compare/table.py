@@ -1,0 +1,244 @@
+"""From results to the long table: one row per test set, method, slice, metric and statistic."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceblur_core.compare.config import MetricSpec
+from faceblur_core.compare.job import reason
+from faceblur_core.compare.run import Done, Results, sample_errors
+from faceblur_core.compare.statistics import Draws, Figure, figure, pooled, threshold_name
+from faceblur_core.datasets.labels import ellipse_of
+from faceblur_core.errors import FaceblurError
+from faceblur_core.plugins import installed_plugins
+from faceblur_core.testsets.format import TestSet
+
+COLUMNS = (
+    "testset", "method", "slice", "group", "metric", "statistic", "value", "low", "high",
+    "count", "missing", "unit", "better", "note", "error",
+)  # fmt: skip
+LEAST_PEOPLE = 10  #: with fewer, images are drawn for identity too
+LEAST_IN_GAP = 20  #: values that a slice needs to count in worst minus best
+SIZES = ((0.0, 0.1, "small"), (0.1, 0.3, "medium"), (0.3, math.inf, "large"))  #: face height as a share of the image's
+WITHOUT_OUTPUT = "images without output"  #: stands for a metric in the row that counts them
+ATTACKS = "reidentified-"  #: how the names of the attacks' metrics begin
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is drawn for the intervals."""
+
+    of_image: NDArray[np.intp]  #: the unit of each image
+    draws: Draws
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A test set as arrays: which image and person each value belongs to, which slices it is in."""
+
+    testset: TestSet
+    face_images: NDArray[np.intp]  #: image of each face
+    image_slices: Mapping[str, NDArray[np.bool_]]
+    face_slices: Mapping[str, NDArray[np.bool_]]
+    of_images: Units
+    of_people: Units
+
+    def units(self, metric: Any) -> Units:
+        """Return what is drawn for a metric: people for those that say so, else images."""
+        return self.of_people if getattr(metric, "over", "images") == "people" else self.of_images
+
+    def slices(self, per: str) -> Mapping[str, NDArray[np.bool_]]:
+        """Return which faces or images are in each slice."""
+        return self.face_slices if per == "face" else self.image_slices
+
+
+def shape_of(testset: TestSet, resamples: int, seed: int) -> Shape:
+    """Return a test set's arrays."""
+    count = len(testset.rows)
+    people = [row["identity"] or index for index, row in enumerate(testset.rows)]
+    order = {key: number for number, key in enumerate(dict.fromkeys(people))}
+    of_images = Units(np.arange(count), Draws.make(count, resamples, seed))
+    of_people = Units(np.array([order[key] for key in people], np.intp), Draws.make(len(order), resamples, seed))
+    faces = [(i, f) for i, row in enumerate(testset.rows) for f in row["faces"] if "ignore" not in f["flags"]]
+    face_images = np.array([i for i, _ in faces], np.intp)
+    images = dict(_image_slices(testset))
+    sized = np.array([2 * ellipse_of(f).half_extent()[1] / testset.rows[i]["height"] for i, f in faces])
+    sizes = {f"size={name}": (sized >= low) & (sized < high) for low, high, name in SIZES}
+    face_slices = {name: where[face_images] for name, where in images.items()} | {n: w for n, w in sizes.items() if w.any()}
+    return Shape(testset, face_images, images, face_slices, of_images, of_people if len(order) >= LEAST_PEOPLE else of_images)
+
+
+def _image_slices(testset: TestSet) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    yield "all", np.ones(len(testset.rows), bool)
+    categories = sorted(testset.sizes())
+    for category in categories if len(categories) > 1 else []:
+        yield f"category={category}", np.array([category in row["categories"] for row in testset.rows])
+    for group in sorted({key for row in testset.rows for key in row["groups"]}):
+        for value in sorted({str(row["groups"][group]) for row in testset.rows if group in row["groups"]}):
+            yield f"{group}={value}", np.array([str(row["groups"].get(group)) == value for row in testset.rows])
+
+
+Row = dict[str, Any]
+
+
+def table_rows(results: Results) -> list[Row]:
+    """Return every row; a method or metric that failed has one with its error."""
+    config = results.plan.config
+    rows: list[Row] = []
+    for testset in results.plan.testsets:
+        shape = shape_of(testset, config.resamples, config.seed)
+        for entry in results.plan.entries:
+            base = {"testset": testset.title, "method": entry.name, "slice": "all"}
+            done = results.measured.get((entry.name, testset.title))
+            if done is None or done.error:
+                rows.append(_filled({**base, "error": entry.error or (done.error if done else "not measured")}))
+                continue
+            failed = sample_errors(done)
+            total = len(testset.rows)
+            rows.append(
+                _filled({**base, "metric": WITHOUT_OUTPUT, "statistic": "count", "value": len(failed), "count": total,
+                         "note": failed[0]["error"] if failed else ""})
+            )  # fmt: skip
+            for spec in results.plan.metrics:
+                rows += _metric_rows(results, entry.name, spec, done, shape, base)
+    return rows + _worst_attacks(rows)
+
+
+def _filled(row: Row) -> Row:
+    return {column: row.get(column, "") for column in COLUMNS}
+
+
+def _metric_rows(results: Results, name: str, spec: MetricSpec, done: Done, shape: Shape, base: Row) -> list[Row]:
+    metric = installed_plugins().make("metric", spec.name, spec.options)
+    error = done.result.get("metric_errors", {}).get(spec.name, "")
+    note = str(getattr(metric, "note", "")) or (done.result.get("judge", "") if hasattr(metric, "judge") else "")
+    same = {
+        **base,
+        "group": getattr(metric, "group", "other"),
+        "metric": spec.name,
+        "unit": metric.unit,
+        "better": "higher" if metric.higher_is_better else "lower",
+        "note": note,
+        "error": error,
+    }
+    figures: list[Found] = []
+    try:
+        if metric.per == "set":
+            figures = list(_pooled_figures(results, name, spec, metric, done, shape))
+        else:
+            figures = list(_value_figures(results, spec, metric, done, shape))
+    except Exception as raised:  # whatever a metric raises
+        same["error"] = error = error or reason(raised)
+    rows = [_filled({**same, "slice": part, "statistic": statistic, **_cells(found)}) for part, statistic, found in figures]
+    if not rows and error:
+        rows = [_filled(same)]
+    return rows + [_filled({**same, **gap}) for gap in _gaps(figures)]
+
+
+def _cells(found: Figure) -> Row:
+    value = "" if math.isnan(found.value) else found.value
+    return {"value": value, "low": found.low, "high": found.high, "count": found.count, "missing": found.missing}
+
+
+Found = tuple[str, str, Figure]  #: slice, statistic, figure
+
+
+def _value_figures(results: Results, spec: MetricSpec, metric: Any, done: Done, shape: Shape) -> Iterator[Found]:
+    values = done.arrays[f"values/{spec.name}"]
+    drawn = shape.units(metric)
+    units = drawn.of_image[shape.face_images] if metric.per == "face" else drawn.of_image
+    thresholds = results.thresholds.get(spec.name, {})
+    for part, where in shape.slices(metric.per).items():
+        for statistic in getattr(metric, "statistics", ("mean",)):
+            if (name := threshold_name(statistic)) and name not in thresholds:
+                continue  # nothing was calibrated
+            found = figure(values[where], units[where], drawn.draws, statistic, thresholds)
+            if found.count or (part == "all" and found.missing):  # what nobody could measure is said once
+                yield part, statistic, found
+
+
+def _pooled_figures(results: Results, name: str, spec: MetricSpec, metric: Any, done: Done, shape: Shape) -> Iterator[Found]:
+    seen = observations(done, spec.name, len(shape.testset.rows))
+    training = _training(results, name, spec)
+    prepared = metric.prepare(seen, training)
+    units = shape.units(metric)
+    weights = units.draws.weights[:, units.of_image]
+    for part, where in shape.image_slices.items():
+        count = sum(bool(one) for one, inside in zip(seen, where, strict=True) if inside)
+        if not count and part != "all":
+            continue
+        drawn = [metric.figures(prepared, row * where) for row in weights]
+        for statistic in drawn[0]:
+            if not math.isnan(drawn[0][statistic]) or part == "all":
+                yield part, statistic, pooled([row[statistic] for row in drawn], count, int(where.sum()) - count)
+
+
+def observations(done: Done, metric: str, samples: int) -> list[dict[str, NDArray[Any]]]:
+    """Return what a pooled metric observed, one mapping per sample."""
+    seen: list[dict[str, NDArray[Any]]] = [{} for _ in range(samples)]
+    prefix = f"observation/{metric}/"
+    for key, value in done.arrays.items():
+        if key.startswith(prefix):
+            index, _, name = key.removeprefix(prefix).partition("/")
+            seen[int(index)][name] = value
+    return seen
+
+
+def _training(results: Results, name: str, spec: MetricSpec) -> list[dict[str, NDArray[Any]]]:
+    wanted = spec.options.get("train_on")
+    done = results.measured.get((name, results.training[str(wanted)])) if wanted else None
+    if done is None:
+        return []
+    if done.error:
+        raise FaceblurError(f"on test set {wanted!r}, which it was to learn from: {done.error}")
+    return observations(done, spec.name, len(done.result["samples"]))
+
+
+def _gaps(figures: Sequence[Found]) -> Iterator[Row]:
+    """Yield worst minus best over the categories and over each group, of slices with enough values."""
+    kinds = dict.fromkeys(part.partition("=")[0] for part, _, _ in figures if "=" in part)
+    for kind in kinds:
+        for statistic in dict.fromkeys(statistic for _, statistic, _ in figures):
+            values = [
+                found.value
+                for part, of, found in figures
+                if of == statistic and part.startswith(f"{kind}=") and found.count >= LEAST_IN_GAP and math.isfinite(found.value)
+            ]
+            if len(values) > 1:
+                yield {"slice": f"{kind}: worst minus best", "statistic": statistic, "value": max(values) - min(values)}
+
+
+def _worst_attacks(rows: Sequence[Row]) -> list[Row]:
+    """Return, for each method, the rank-1 of the attack that finds most people."""
+    best: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        if row["metric"].startswith(ATTACKS) and row["statistic"] == "rank-1" and row["slice"] == "all" and row["value"] != "":
+            key = (row["testset"], row["method"])
+            if key not in best or row["value"] > best[key]["value"]:
+                best[key] = row
+    return [
+        {**row, "metric": "reidentified", "note": f"worst attack: {row['metric'].removeprefix(ATTACKS)}"} for row in best.values()
+    ]
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
+    """Return rows as CSV; numbers with six significant digits, what is not defined as nothing."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({column: _text(row.get(column, "")) for column in columns} for row in rows)
+    return text.getvalue().encode()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (float, np.floating)):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)

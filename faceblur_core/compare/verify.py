@@ -1,0 +1,233 @@
+"""``faceblur verify``: look at anonymized pictures once more, beside their originals, with other detectors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from faceblur_core.datasets.survey import Advance, DetectorPool, in_order
+from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.media.images import read_photo
+from faceblur_core.plugins import installed_plugins
+from faceblur_core.run.jobs import plan_jobs
+from faceblur_core.types import Image, box_iou
+from faceblur_core.weights import present
+
+JUDGES = ("yunet", "mediapipe", "yolo")  #: those of them that are installed, with their weights
+SAME = 0.4  #: intersection over union at which two boxes are of one face
+UNCHANGED = 3.0  #: mean difference in a face's box, of 255 levels: up to it, it was encoded anew and nothing more
+
+Box = tuple[float, float, float, float]  #: x1 y1 x2 y2, pixels
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFace:
+    """A face that judges find."""
+
+    frame: int  #: from 0
+    box: Box  #: of the first judge that finds it
+    scores: Mapping[str, float]  #: by judge
+
+    def same(self, other: FoundFace) -> bool:
+        """Return whether two boxes are of one face."""
+        boxes = (np.array([face.box], np.float32) for face in (self, other))
+        return self.frame == other.frame and float(box_iou(*boxes)[0, 0]) >= SAME
+
+    def __str__(self) -> str:
+        scores = ", ".join(f"{judge} {score:.2f}" for judge, score in self.scores.items())
+        place = " ".join(f"{side:.0f}" for side in self.box)
+        return f"face at {place} ({scores})" + (f" in frame {self.frame}" if self.frame else "")
+
+
+@dataclass(frozen=True, slots=True)
+class StillFound:
+    """A face in an output."""
+
+    face: FoundFace
+    in_original: bool  #: it is where a face is in the original
+
+
+@dataclass
+class Verified:
+    """One output beside its original."""
+
+    name: str  #: of the output, else of the original, relative to its folder
+    output: Path | None
+    original: Path | None
+    faults: list[str] = field(default_factory=list)  #: no counterpart, cannot be read, another size
+    faces: int = 0  #: in the original
+    still_found: list[StillFound] = field(default_factory=list)
+    not_hidden: list[FoundFace] = field(default_factory=list)  #: of the original, where the output is as it was
+
+    def problems(self) -> Iterator[str]:
+        """Yield a line for each."""
+        yield from self.faults
+        open_ = list(self.not_hidden)
+        for still in self.still_found:
+            same = [face for face in open_ if face.same(still.face)]
+            open_ = [face for face in open_ if face not in same]
+            yield f"{still.face} is {'still ' if still.in_original else ''}found" + (": nothing was hidden there" if same else "")
+        for face in open_:
+            yield f"{face} of the original: nothing was hidden there"
+
+
+def usual_judges() -> list[str]:
+    """Return the judges of JUDGES that can work here. :raises UsageMistake: if none can."""
+    plugins = installed_plugins()
+    here = [name for name in JUDGES if name in plugins.names("detector")]
+    able = [name for name in here if all(map(present, plugins.get("detector", name).component.weights[:1]))]
+    if not able:
+        raise UsageMistake(f"none of {', '.join(JUDGES)} is here with its weights; name a detector with --judge")
+    return able
+
+
+def pairs(outputs: Path, originals: Path) -> list[Verified]:
+    """Return what is to be verified, by name: pictures with the same path, up to the suffix where no name is the same.
+
+    :raises UsageMistake: if one of the folders holds no picture, or they are one folder
+    """
+    if outputs.resolve() == originals.resolve():
+        raise UsageMistake(f"{outputs} is both the folder to verify and the one of the originals")
+    made, unlisted = _pictures(outputs, originals)
+    given, also_unlisted = _pictures(originals, outputs)
+    both = {name: name for name in made if name in given}
+    free = _by_stem(name for name in given if name not in both)
+    for name, stem in ((name, _stem(name)) for name in made if name not in both):
+        if free.get(stem):
+            both[name] = free[stem].pop(0)
+    without = set(given) - set(both.values())
+    found = [Verified(name, made[name], given[both[name]] if name in both else None) for name in made]
+    found += [Verified(name, None, given[name]) for name in without]
+    found += [Verified(str(folder), None, None, [reason]) for folder, reason in [*unlisted, *also_unlisted]]
+    return sorted(found, key=lambda item: item.name)
+
+
+def _pictures(folder: Path, other: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
+    """Return the pictures of a folder by name, as ``faceblur run`` finds them, and the folders that cannot be listed."""
+    plan = plan_jobs([str(folder)], other, None)
+    return {job.name: job.source for job in plan.jobs}, plan.unreadable
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _by_stem(names: Iterator[str]) -> dict[str, list[str]]:
+    stems: dict[str, list[str]] = {}
+    for name in names:
+        stems.setdefault(_stem(name), []).append(name)
+    return stems
+
+
+class Judges:
+    """Methods that find faces, in turn."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """:raises UsageMistake: if one is unknown, named twice or finds no boxes."""
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise UsageMistake(f"--judge {twice[0]} is given twice")
+        self._pools = {name: DetectorPool([name]) for name in names}
+
+    def __call__(self, image: Image, frame: int) -> list[FoundFace]:
+        """Return the faces of an image, each once, in the order of the judges."""
+        found: list[FoundFace] = []
+        for name, pool in self._pools.items():
+            for face in pool(image):
+                box, score = face.ellipse.bounds(), float(face.score or 0.0)
+                one = FoundFace(frame, box, {name: score})
+                place = next((index for index, other in enumerate(found) if one.same(other)), None)
+                if place is None:
+                    found.append(one)
+                else:
+                    other = found[place]
+                    scores = {**other.scores, name: max(score, other.scores.get(name, score))}
+                    found[place] = FoundFace(frame, other.box, scores)
+        return found
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+
+def verify(items: Sequence[Verified], judges: Judges, workers: int, advance: Advance | None = None) -> Iterator[Verified]:
+    """Yield the items in order, filled in.
+
+    :raises FaceblurError: if a judge cannot start
+    """
+    return in_order(lambda item: _look(item, judges), items, workers, advance)
+
+
+def _look(item: Verified, judges: Judges) -> Verified:
+    if item.output is None and item.original is None:  # a folder that cannot be listed
+        return item
+    if item.original is None:
+        item.faults.append("has no original")
+    if item.output is None:
+        item.faults.append("has no output")
+        return item
+    output, original = _read(item.output, "", item), _read(item.original, "original: ", item)
+    try:
+        before, after = (
+            [face for number, frame in enumerate(frames) for face in judges(frame, number)] for frames in (original, output)
+        )
+    except FaceblurError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a stranger's judge raises
+        item.faults.append(f"could not be judged: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return item
+    item.faces = len(before)
+    item.still_found = [StillFound(face, any(face.same(other) for other in before)) for face in after]
+    sizes = [_size(frames) for frames in (output, original)]
+    if sizes[0] == sizes[1]:
+        item.not_hidden = [face for face in before if _unchanged(face, original[face.frame], output[face.frame])]
+    elif output and original:
+        item.faults.append(f"is {sizes[0]}, its original {sizes[1]}")
+    return item
+
+
+def _read(path: Path | None, what: str, item: Verified) -> list[Image]:
+    """Return the frames of a picture; none, and a fault, if it cannot be read."""
+    if path is None:
+        return []
+    try:
+        photo = read_photo(path.read_bytes())
+    except (UnreadableImage, OSError) as error:
+        item.faults.append(what + (error.message if isinstance(error, UnreadableImage) else error.strerror or str(error)))
+        return []
+    if photo.made == "preview":
+        item.faults.append(f"{what}is a preview of faceblur run, NOT anonymized")
+    return [frame.rgb() for frame in photo.frames]
+
+
+def _size(frames: Sequence[Image]) -> str:
+    height, width = frames[0].shape[:2] if frames else (0, 0)
+    return f"{width} x {height} pixels" + (f", {len(frames)} frames" if len(frames) > 1 else "")
+
+
+def _unchanged(face: FoundFace, before: Image, after: Image) -> bool:
+    height, width = before.shape[:2]
+    x1, y1, x2, y2 = np.clip(np.rint(face.box), 0, [width, height, width, height]).astype(int)
+    inside = before[y1:y2, x1:x2].astype(np.int16), after[y1:y2, x1:x2].astype(np.int16)
+    return bool(inside[0].size) and float(np.abs(inside[0] - inside[1]).mean()) <= UNCHANGED
+
+
+def as_json(item: Verified) -> dict[str, object]:
+    """Return an item for the report."""
+    return {
+        "name": item.name,
+        "output": str(item.output) if item.output else None,
+        "original": str(item.original) if item.original else None,
+        "faults": item.faults,
+        "faces_in_original": item.faces,
+        "still_found": [{**_face_json(still.face), "in_original": still.in_original} for still in item.still_found],
+        "not_hidden": [_face_json(face) for face in item.not_hidden],
+    }
+
+
+def _face_json(face: FoundFace) -> dict[str, object]:
+    scores = {judge: round(score, 4) for judge, score in face.scores.items()}
+    return {"frame": face.frame, "box": [round(side, 1) for side in face.box], "scores": scores}

@@ -1,0 +1,114 @@
+"""Face recognisers: from an aligned face to a unit vector whose cosine says how alike two faces are.
+
+All take faces of 112 x 112 pixels in ArcFace's alignment (Deng et al., CVPR 2019).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName
+from faceblur_core.types import Floats, Image
+from faceblur_core.weights import locate
+from faceblur_identity import MOBILEFACENET, SFACE
+
+SIDE = 112  #: pixels
+#: Where ArcFace's alignment puts the eyes, the nose and the corners of the mouth.
+TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+
+Faces = NDArray[np.uint8]  #: N x 112 x 112 x 3, RGB, aligned
+
+
+class Embedder(Protocol):
+    """A face recogniser."""
+
+    def __call__(self, faces: Faces) -> Floats:
+        """Return N x D unit vectors."""
+        ...
+
+
+def align(image: Image, landmarks: Floats) -> Image:
+    """Return the face with these landmarks (5 x 2 pixels), 112 x 112 x 3, by the similarity that fits them best.
+
+    :raises FaceblurError: if the landmarks lie in one point
+    """
+    import cv2
+    from skimage.transform import SimilarityTransform
+
+    fitted = SimilarityTransform.from_estimate(landmarks.astype(np.float64), TEMPLATE)
+    if not fitted:
+        raise FaceblurError("landmarks in one point cannot be aligned")
+    matrix = np.asarray(fitted.params[:2])
+    return np.asarray(cv2.warpAffine(np.ascontiguousarray(image), matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR), np.uint8)
+
+
+@functools.lru_cache(maxsize=4)
+def embedder(name: str) -> Embedder:
+    """Return a recogniser by name: one for the process, however many metrics use it.
+
+    :raises UnknownName: if there is none of that name
+    :raises MissingWeights: if its weights are not there
+    """
+    if name not in EMBEDDERS:
+        raise UnknownName("embedder", name, EMBEDDERS)
+    made: Embedder = EMBEDDERS[name]()
+    return made
+
+
+def _unit(vectors: Any) -> Floats:
+    vectors = np.asarray(vectors, np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+class MobileFaceNet:
+    """MobileFaceNet (Chen et al., 2018) trained with ArcFace, by foamliu; 128 values; on ONNX Runtime."""
+
+    mean, std = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+
+    def __init__(self) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # the same sums in the same order on every machine
+        self._session = onnxruntime.InferenceSession(str(locate(MOBILEFACENET)), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, faces: Faces) -> Floats:
+        inputs = ((faces.astype(np.float32) / 255 - self.mean) / self.std).transpose(0, 3, 1, 2)
+        return _unit([self._session.run(None, {"input0": np.ascontiguousarray(one[None])})[0][0] for one in inputs])
+
+
+class SFace:
+    """SFace (Zhong et al., IEEE TIP 2021) from the OpenCV zoo; 128 values; on OpenCV."""
+
+    def __init__(self) -> None:
+        import cv2
+
+        self._recognizer = cv2.FaceRecognizerSF.create(str(locate(SFACE)), "")
+
+    def __call__(self, faces: Faces) -> Floats:
+        return _unit([self._recognizer.feature(np.ascontiguousarray(face[..., ::-1]))[0] for face in faces])
+
+
+class Buffalo:
+    """ArcFace's ResNet-50 of insightface's model pack ``buffalo_l``, if the user has installed insightface.
+
+    Its weights are for non-commercial research only, as their authors state.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from insightface.app import FaceAnalysis
+        except ImportError as error:
+            raise MissingDependency("embedder buffalo_l needs insightface: pip install insightface") from error
+        app = FaceAnalysis("buffalo_l", allowed_modules=["detection", "recognition"], providers=["CPUExecutionProvider"])
+        self._model = app.models["recognition"]
+
+    def __call__(self, faces: Faces) -> Floats:
+        return _unit(self._model.get_feat([np.ascontiguousarray(face[..., ::-1]) for face in faces]))
+
+
+EMBEDDERS = {"mobilefacenet": MobileFaceNet, "sface": SFace, "buffalo_l": Buffalo}

@@ -1,0 +1,226 @@
+"""``faceblur verify``: what is left in outputs, what is missing, what was never hidden."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from photos import encoded, exif, frames
+
+# The test's detector ``corner`` finds a face in the first pixels, 4 x 4, wherever the very first is 200, 200, 200.
+
+
+def bright(seed: int = 0) -> np.ndarray:
+    picture = np.random.default_rng(seed).integers(60, 240, (24, 32, 3), np.uint8)
+    picture[0, 0] = 200
+    return picture
+
+
+def few(*levels: int) -> np.ndarray:
+    """Return a picture of few colours, which GIF keeps: the first is that of the corner."""
+    return np.repeat(np.resize(np.repeat(np.uint8(levels), 8), (24, 32))[..., None], 3, axis=2)
+
+
+def dark(seed: int = 0) -> np.ndarray:
+    picture = bright(seed)
+    picture[:6, :6] = 30
+    return picture
+
+
+@pytest.fixture
+def folders(tmp_path, install, monkeypatch) -> tuple[Path, Path]:
+    install("good")
+    monkeypatch.chdir(tmp_path)
+    for name in ("in", "out"):
+        (tmp_path / name / "sub").mkdir(parents=True)
+    return tmp_path / "in", tmp_path / "out"
+
+
+@pytest.fixture
+def verify(cli, folders):
+    def run(*arguments: object):
+        return cli("verify", "out", "--original", "in", "--judge", "corner", "--workers", 2, *arguments)
+
+    return run
+
+
+def put(path: Path, picture: np.ndarray, **options: object) -> None:
+    path.write_bytes(encoded(picture, {".jpg": "JPEG", ".bmp": "BMP"}.get(path.suffix, "PNG"), **options))
+
+
+def report(verify) -> dict[str, dict]:
+    result = verify("--json", "report.json")
+    assert result.code in (0, 1), result.err
+    return {item["name"]: item for item in json.loads(Path("report.json").read_text())["pictures"]}
+
+
+def test_what_faceblur_run_makes_is_well(cli, verify, folders):
+    originals, _ = folders
+    for number, name in enumerate(["a.png", "sub/b.bmp", "c.png"]):
+        put(originals / name, few(200, number, 90))
+    (originals / "notes.txt").write_text("no picture")
+    (originals / "d.gif").write_bytes(frames([few(200, 40), few(90, 40), few(200, 10)], "GIF"))
+    for form in ("png", "gif"):
+        shutil.rmtree("out")
+        assert cli("run", "-m", "corner+solid", "in", "-o", "out", "--format", form).code == 0
+        result = verify("--json", "report.json")
+        assert (result.code, result.err) == (0, ""), result.err
+        assert result.out == "4 pictures: 0 with problems (0 in all), judged by corner\n"
+    facts = json.loads(Path("report.json").read_text())
+    assert (facts["problems"], facts["judges"], facts["folder"], facts["original"]) == (0, ["corner"], "out", "in")
+    assert [(item["name"], item["faces_in_original"]) for item in facts["pictures"]] == [
+        ("a.gif", 1), ("c.gif", 1), ("d.gif", 2), ("sub/b.gif", 1)
+    ]  # fmt: skip
+
+
+def test_every_problem_is_one_line_and_in_the_report(verify, folders):
+    originals, outputs = folders
+    put(originals / "left.png", bright()), put(outputs / "left.png", bright())
+    changed = np.where(np.arange(24)[:, None, None] < 8, np.uint8(200), bright())
+    put(originals / "sub/still.png", bright()), put(outputs / "sub/still.png", changed)
+    put(originals / "new.png", dark()), put(outputs / "new.png", bright())
+    unseen = bright()
+    unseen[0, 0] = 199
+    put(originals / "unseen.png", bright()), put(outputs / "unseen.png", unseen)
+    put(originals / "size.png", dark()), put(outputs / "size.png", dark()[1:])
+    put(originals / "bad.png", dark()), (outputs / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n cut")
+    (originals / "empty.png").write_bytes(b""), put(outputs / "empty.png", dark())
+    put(originals / "gone.jpg", dark()), put(outputs / "more.jpg", dark())
+    put(originals / "well.png", bright()), put(outputs / "well.png", dark())
+    result = verify("--json", "report.json")
+    face = "face at 0 0 4 4 (corner 1.00)"
+    lines = [line.removeprefix("faceblur: ") for line in result.err.splitlines()]
+    assert result.code == 1 and lines[0].startswith("bad.png: ") and lines[1:] == [
+        "empty.png: original: the file is empty",
+        "gone.jpg: has no output",
+        f"left.png: {face} is still found: nothing was hidden there",
+        "more.jpg: has no original",
+        f"new.png: {face} is found",
+        "size.png: is 32 x 23 pixels, its original 32 x 24 pixels",
+        f"sub/still.png: {face} is still found",
+        f"unseen.png: {face} of the original: nothing was hidden there",
+    ]  # fmt: skip
+    assert result.out == "10 pictures: 9 with problems (9 in all), judged by corner\n"
+    items = report(verify)
+    assert len(items) == 10 and items["gone.jpg"]["output"] is None and items["more.jpg"]["original"] is None
+    seen = {"frame": 0, "box": [0, 0, 4, 4], "scores": {"corner": 1.0}}
+    assert items["left.png"]["still_found"] == [{**seen, "in_original": True}] and items["left.png"]["not_hidden"] == [seen]
+    assert items["new.png"]["still_found"] == [{**seen, "in_original": False}]
+    assert items["unseen.png"]["not_hidden"] == [seen] and items["well.png"]["faults"] == []
+
+
+def test_compression_alone_hides_nothing_and_turned_originals_fit(verify, folders):
+    originals, outputs = folders
+    smooth = np.full((24, 32, 3), 200, np.uint8)
+    put(originals / "a.png", smooth), put(outputs / "a.jpg", smooth, quality=90)
+    put(originals / "t.jpg", np.rot90(smooth).copy(), exif=exif(orientation=6)), put(outputs / "t.jpg", smooth)
+    items = report(verify)
+    assert len(items["a.jpg"]["not_hidden"]) == 1 and items["t.jpg"]["faults"] == []
+
+
+def test_later_frames_and_their_number_are_looked_at(verify, folders):
+    originals, outputs = folders
+    for folder in folders:
+        (folder / "a.gif").write_bytes(frames([few(90, 1), few(200, 40), few(90, 2)], "GIF"))
+    (originals / "b.gif").write_bytes(frames([dark(1), dark(2)], "GIF"))
+    put(outputs / "b.png", dark(1))
+    items = report(verify)
+    assert [still["frame"] for still in items["a.gif"]["still_found"]] == [1]
+    assert items["b.png"]["faults"] == ["is 32 x 24 pixels, its original 32 x 24 pixels, 2 frames"]
+
+
+def test_pairs_are_by_name_first(verify, folders):
+    originals, outputs = folders
+    for name in ("a.jpg", "a.png", "b.JPG"):
+        put(originals / name, dark())
+    for name in ("a.jpg", "b.png"):
+        put(outputs / name, dark())
+    items = report(verify)
+    assert {name: Path(item["original"]).name for name, item in items.items()} == {
+        "a.jpg": "a.jpg", "a.png": "a.png", "b.png": "b.JPG"
+    }  # fmt: skip
+    assert items["a.png"]["faults"] == ["has no output"]
+
+
+def test_outputs_inside_the_originals_are_no_originals(cli, folders):
+    originals, _ = folders
+    put(originals / "a.png", bright()), (originals / "public").mkdir(), put(originals / "public/a.png", dark())
+    result = cli("verify", "in/public", "--original", "in", "--judge", "corner")
+    assert (result.code, result.err) == (0, "") and result.out.startswith("1 pictures: 0 with")
+
+
+def test_previews_are_told(cli, verify, folders):
+    originals, _ = folders
+    put(originals / "a.png", bright())
+    assert cli("run", "-m", "corner", "in", "-o", "out", "--preview").code == 0
+    assert "is a preview of faceblur run, NOT anonymized" in verify().err
+
+
+def test_judges_agree_on_one_face_and_a_judge_that_breaks_is_a_line(cli, folders, install):
+    originals, outputs = folders
+    install("sloppy")
+    put(originals / "a.png", bright()), put(outputs / "a.png", bright())
+    result = cli("verify", "out", "--original", "in", "--judge", "corner", "--judge", "corner+grey")
+    assert "a.png: face at 0 0 4 4 (corner 1.00, corner+grey 1.00) is still found" in result.err
+    broken = cli("verify", "out", "--original", "in", "--judge", "corner+quitter")
+    assert (broken.code, broken.err) == (1, "faceblur: a.png: could not be judged: SystemExit: 7\n")
+
+
+def test_the_usual_judges_find_a_portrait(cli, folders, astronaut):
+    originals, outputs = folders
+    put(originals / "a.png", astronaut), put(outputs / "a.jpg", astronaut, quality=95)
+    result = cli("verify", "out", "--original", "in")
+    assert result.code == 1 and result.out.endswith("judged by yunet, mediapipe, yolo\n")
+    assert all(
+        judge in result.err.splitlines()[0] for judge in ("yunet 0.", "mediapipe 0.", "yolo 0.", "still found: nothing was")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["out"], "--original"),
+        (["nowhere", "--original", "in"], "nowhere"),
+        (["out", "--original", "in", "--judge", "nobody"], "no method named 'nobody'"),
+        (["out", "--original", "in", "--judge", "wipe"], "finds no boxes"),
+        (["out", "--original", "in", "--judge", "corner", "--judge", "corner"], "--judge corner is given twice"),
+        (["in", "--original", "./in", "--judge", "corner"], "both the folder to verify and"),
+        (["out", "--original", "in/sub", "--judge", "corner"], "no photos in in/sub"),
+        (["out", "--original", "in", "--judge", "corner", "--json", "in/a.png"], "is one of the pictures"),
+        (["out", "--original", "in", "--judge", "corner", "--json", "no/r.json"], "no is no folder"),
+    ],
+)
+def test_mistakes_are_one_line(cli, folders, arguments, part):
+    for folder in folders:
+        put(folder / "a.png", bright())
+    before = (folders[0] / "a.png").read_bytes()
+    result = cli("verify", *arguments)
+    assert result.code in (1, 2) and result.err.count("\n") == 1 and part in result.err, result.err
+    assert result.code == 2 or part == "finds no boxes"
+    assert (folders[0] / "a.png").read_bytes() == before
+
+
+def test_without_a_judge_there_is_a_clear_line(cli, folders, monkeypatch, tmp_path):
+    for folder in folders:
+        put(folder / "a.png", bright())
+    monkeypatch.setenv("FACEBLUR_MODELS", str(tmp_path / "no-models"))
+    monkeypatch.setenv("FACEBLUR_CACHE", str(tmp_path / "no-cache"))
+    result = cli("verify", "out", "--original", "in")
+    assert (result.code, result.err.count("\n")) == (2, 1) and "name a detector with --judge" in result.err
+
+
+def test_the_report_is_whole_or_not_there(verify, folders, monkeypatch):
+    for folder in folders:
+        put(folder / "a.png", dark())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("faceblur_core.media.files.os.replace", full)
+    result = verify("--json", "report.json")
+    assert (result.code, result.err) == (1, "faceblur: report.json: No space left on device\n")
+    assert not list(Path().glob("*report*")) and not list(Path().glob(".faceblur*"))
