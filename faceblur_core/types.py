@@ -181,14 +181,23 @@ class Ellipse:
 
     def reach(self, height: int, width: int) -> NDArray[np.float64]:
         """Return, H x W, how far each pixel's centre lies from the ellipse's: 0 there, 1 on the outline, 2 at twice that."""
-        y, x = np.ogrid[0.5:height, 0.5:width]
+        return self._reach(slice(0, height), slice(0, width))
+
+    def _reach(self, rows: slice, columns: slice) -> NDArray[np.float64]:
+        y, x = np.ogrid[rows.start + 0.5 : rows.stop, columns.start + 0.5 : columns.stop]
         dx, dy = x - self.cx, y - self.cy
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         return np.asarray(np.hypot((dx * cos + dy * sin) / self.rx, (dy * cos - dx * sin) / self.ry))
 
     def inside(self, height: int, width: int, grow: float = 1.0) -> NDArray[np.bool_]:
         """Return the H x W array that is True where a pixel's centre lies in the ellipse grown by ``grow``."""
-        return np.asarray(self.reach(height, width) <= grow)
+        result = np.zeros((height, width), np.bool_)
+        dx, dy = self.half_extent()  # most faces are small: only their box is computed
+        rows = slice(max(0, math.floor(self.cy - grow * dy)), min(height, math.ceil(self.cy + grow * dy)))
+        columns = slice(max(0, math.floor(self.cx - grow * dx)), min(width, math.ceil(self.cx + grow * dx)))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            result[rows, columns] = self._reach(rows, columns) <= grow
+        return result
 
 
 @dataclass(frozen=True, slots=True)

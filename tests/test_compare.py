@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -105,7 +106,7 @@ def one_line(result, *parts: str, code: int = 2) -> None:
 
 def jobs(result) -> list[str]:
     """Return what was measured, not kept, in this run."""
-    lines = [line.removeprefix("faceblur: ") for line in result.err.splitlines() if " on tiny-v" in line]
+    lines = [line.removeprefix("faceblur: ") for line in result.err.splitlines() if re.search(r" on tiny-v\d+: ", line)]
     return [line.partition(" on ")[0] for line in lines if not line.endswith("kept from an earlier run")]
 
 

@@ -262,3 +262,11 @@ def test_still_detected_asks_for_an_overlap_of_four_tenths(install):
     assert metric(one, hidden(one, np.zeros((32, 32)))).tolist() == [1, 1, 0, 0]
     assert metric(one, hidden(one, np.ones((32, 32)), bright // 2)).tolist() == [0, 0, 0, 0]
     assert np.isnan(StillDetected(["corner"], ["corner"])(one, hidden(one, np.ones((32, 32))))).all()
+
+
+@given(
+    st.builds(Ellipse, *(st.floats(-50, 150),) * 2, *(st.floats(0.2, 90),) * 2, st.floats(0, np.pi)),
+    st.floats(0.5, 2),
+)
+def test_inside_is_where_the_reach_is_within(ellipse, grow):
+    assert np.array_equal(ellipse.inside(60, 80, grow), ellipse.reach(60, 80) <= grow)

@@ -6,6 +6,9 @@ All take faces of 112 x 112 pixels in ArcFace's alignment (Deng et al., CVPR 201
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 
 from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName
 from faceblur_core.types import Floats, Image
-from faceblur_core.weights import locate
+from faceblur_core.weights import cache_folder, locate, sha256_of
 from faceblur_identity import MOBILEFACENET, SFACE
 
 SIDE = 112  #: pixels
@@ -59,6 +62,28 @@ def embedder(name: str) -> Embedder:
     return made
 
 
+def remembered(name: str, faces: Faces) -> Floats:
+    """Return N x D unit vectors of original faces, which every method asks for: from a folder, if they are there."""
+    recognise = embedder(name)
+    files = "-".join(sha256_of(path)[:16] for path in getattr(recognise, "model_files", []))
+    folder = cache_folder() / "compare" / "embeddings" / f"{name}-{files}"
+    return np.concatenate([_one_remembered(folder, recognise, face) for face in faces])
+
+
+def _one_remembered(folder: Path, recognise: Embedder, face: Image) -> Floats:
+    digest = hashlib.sha256(np.ascontiguousarray(face).tobytes()).hexdigest()
+    path = folder / digest[:2] / f"{digest}.npy"
+    if path.is_file():
+        return np.asarray(np.load(path, allow_pickle=False), np.float32)
+    vector = recognise(face[None])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    with partial.open("wb") as file:
+        np.save(file, vector, allow_pickle=False)
+    os.replace(partial, path)  # whole or not at all: other jobs read here too
+    return vector
+
+
 def _unit(vectors: Any) -> Floats:
     vectors = np.asarray(vectors, np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -74,7 +99,8 @@ class MobileFaceNet:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # the same sums in the same order on every machine
-        self._session = onnxruntime.InferenceSession(str(locate(MOBILEFACENET)), options, providers=["CPUExecutionProvider"])
+        self.model_files = [locate(MOBILEFACENET)]
+        self._session = onnxruntime.InferenceSession(str(self.model_files[0]), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, faces: Faces) -> Floats:
         inputs = ((faces.astype(np.float32) / 255 - self.mean) / self.std).transpose(0, 3, 1, 2)
@@ -87,7 +113,8 @@ class SFace:
     def __init__(self) -> None:
         import cv2
 
-        self._recognizer = cv2.FaceRecognizerSF.create(str(locate(SFACE)), "")
+        self.model_files = [locate(SFACE)]
+        self._recognizer = cv2.FaceRecognizerSF.create(str(self.model_files[0]), "")
 
     def __call__(self, faces: Faces) -> Floats:
         return _unit([self._recognizer.feature(np.ascontiguousarray(face[..., ::-1]))[0] for face in faces])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from faceblur_core.errors import FaceblurError
 from faceblur_core.types import Anonymized, Floats, Image, Observation, Sample, option
-from faceblur_identity.embedders import SIDE, Faces, align, embedder
+from faceblur_identity.embedders import SIDE, Faces, align, embedder, remembered
 
 Name = Literal["mobilefacenet", "sface", "buffalo_l"]
 RESTORED = 32  #: pixels, side at which the restoring filter works
@@ -48,8 +48,12 @@ class Cosine:
         values = np.full(len(sample.faces), np.nan)
         known = [i for i, points in enumerate(sample.landmarks) if points is not None]
         if known:
-            before = embedder(self.embedder)(_aligned(sample.image, sample.landmarks, known))
-            after = embedder(self.embedder)(_aligned(result.image, sample.landmarks, known))
+            crops, hidden = (_aligned(image, sample.landmarks, known) for image in (sample.image, result.image))
+            before = remembered(self.embedder, crops)
+            changed = (crops != hidden).any(axis=(1, 2, 3))
+            after = np.array(before)
+            if changed.any():
+                after[changed] = embedder(self.embedder)(hidden[changed])
             values[known] = np.clip((before * after).sum(axis=1), -1, 1)
         return values
 
