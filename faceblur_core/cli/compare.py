@@ -49,7 +49,7 @@ def compare() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder for runs.")
 @click.option("--name", help="Name of the run.")
 @click.option("--workers", type=click.IntRange(1, 64), default=os.cpu_count() or 1, help="Jobs at once. Default: one per core.")
-@click.option("--fresh", is_flag=True, help="Measure all anew, also what an earlier run has measured with the same code.")
+@click.option("--resume/--fresh", default=True, help="Take what an earlier run has measured (the default), or measure all anew.")
 def run(config: str | None, methods: str | None, testsets: tuple[str, ...], metrics: tuple[str, ...], **options: Any) -> None:
     """Compare the methods of CONFIG (a YAML file, or the name of one that ships with faceblur), or those of --methods.
 
@@ -64,7 +64,7 @@ def run(config: str | None, methods: str | None, testsets: tuple[str, ...], metr
     found = plan(_config(config, methods, testsets, metrics, options["name"]), installed_plugins())
     folder = new_folder(options["output"], found.config.name)
     results = run_jobs(
-        found, options["workers"], fresh=options["fresh"], say=lambda line: click.echo(f"faceblur: {line}", err=True)
+        found, options["workers"], fresh=not options["resume"], say=lambda line: click.echo(f"faceblur: {line}", err=True)
     )
     rows = write_run(results, folder)
     from faceblur_core.compare.report import write_report
