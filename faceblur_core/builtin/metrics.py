@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -127,12 +128,23 @@ def _reached(changed: NDArray[np.bool_], length: int) -> slice:
     return slice(max(0, int(found[0]) - 2 * WINDOW), min(length, int(found[-1]) + 2 * WINDOW + 1))
 
 
-class _Outside:
-    """What PSNR and SSIM outside faces share."""
+class _Outside(ABC):
+    """What PSNR and SSIM outside faces share, at full size and reduced."""
 
     group: ClassVar[str] = "utility"
     per: ClassVar[Per] = "image"
     higher_is_better: ClassVar[bool] = True
+    small: ClassVar[bool] = False
+
+    @staticmethod
+    @abstractmethod
+    def measure(before: Image, after: Image, where: NDArray[np.bool_]) -> float:
+        """Compare the pixels marked."""
+
+    def __call__(self, sample: Sample, result: Anonymized) -> Values:
+        """Return one value; PSNR is inf if nothing outside the faces has changed."""
+        seen, image = reduced(sample, result.image) if self.small else (sample, result.image)
+        return np.array([self.measure(seen.image, image, outside(seen))])
 
 
 @dataclass(frozen=True)
@@ -143,20 +155,14 @@ class PsnrOutside(_Outside):
     range: ClassVar[tuple[float, float]] = (0.0, math.inf)
     citation: ClassVar[str] = "peak signal-to-noise ratio, as in scikit-image; region defined here"
     statistics: ClassVar[tuple[str, ...]] = ("mean<=100", "median")
-
-    def __call__(self, sample: Sample, result: Anonymized) -> Values:
-        """Return one value; inf if nothing outside the faces has changed."""
-        return np.array([_psnr(sample.image, result.image, outside(sample))])
+    measure = staticmethod(_psnr)
 
 
 @dataclass(frozen=True)
 class PsnrOutside128(PsnrOutside):
     """The same on images whose longer side is reduced to 128 pixels, so that 128-pixel networks compare."""
 
-    def __call__(self, sample: Sample, result: Anonymized) -> Values:
-        """Return one value; inf if nothing outside the faces has changed."""
-        small, image = reduced(sample, result.image)
-        return np.array([_psnr(small.image, image, outside(small))])
+    small: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -166,20 +172,14 @@ class SsimOutside(_Outside):
     unit: ClassVar[str] = "SSIM"
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
     citation: ClassVar[str] = "Wang et al., IEEE TIP 2004, as in scikit-image (7 x 7 windows)"
-
-    def __call__(self, sample: Sample, result: Anonymized) -> Values:
-        """Return one value."""
-        return np.array([_ssim(sample.image, result.image, outside(sample))])
+    measure = staticmethod(_ssim)
 
 
 @dataclass(frozen=True)
 class SsimOutside128(SsimOutside):
     """The same on images whose longer side is reduced to 128 pixels."""
 
-    def __call__(self, sample: Sample, result: Anonymized) -> Values:
-        """Return one value."""
-        small, image = reduced(sample, result.image)
-        return np.array([_ssim(small.image, image, outside(small))])
+    small: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)

@@ -91,17 +91,7 @@ def build_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def write_png(path: Path, image: Image) -> None:
     """Write a picture. :raises FaceblurError: if it cannot be written."""
-    import io
+    from faceblur_core.media.files import save
+    from faceblur_core.media.images import encode_pixels
 
-    from PIL import Image as PillowImage
-
-    from faceblur_core.errors import FaceblurError
-    from faceblur_core.media.files import write_whole
-
-    buffer = io.BytesIO()
-    PillowImage.fromarray(image).save(buffer, "PNG")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, buffer.getvalue())
-    except OSError as error:
-        raise FaceblurError(f"{path}: {error.strerror}") from None
+    save(path, encode_pixels(image, "PNG"))

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from faceblur_core.compare.recorded import GAP, Key, Recorded, Row, direction
-from faceblur_core.compare.table import ATTACKS, WITHOUT_OUTPUT
+from faceblur_core.compare.recorded import Key, Recorded, Row, direction
+from faceblur_core.compare.table import ATTACKS, GAP, WITHOUT_OUTPUT
 from faceblur_core.errors import UsageMistake
 
 WORST = ATTACKS.removesuffix("-")  #: its note names the attack that was worst, which may change

@@ -5,7 +5,6 @@ Run as ``python -m faceblur_core.compare.job SPEC FOLDER``; leaves ``result.json
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import json
@@ -13,7 +12,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from faceblur_core.compare.remembered import remembered
 from faceblur_core.media.files import write_whole
+from faceblur_core.media.images import encode_pixels
 from faceblur_core.media.sheets import COUNTED, outlined
 from faceblur_core.methods import find_method
 from faceblur_core.pipeline import close, model_files
@@ -207,35 +207,20 @@ def _keep_failure(
 
 def _side_by_side(before: Image, after: Image, faces: Sequence[Ellipse]) -> bytes:
     """Return both pictures with the faces in question outlined, as JPEG."""
-    from PIL import Image as PillowImage
-
     pair = np.hstack([outlined(picture, [(face, COUNTED) for face in faces], THUMB) for picture in (before, after)])
-    buffer = io.BytesIO()
-    PillowImage.fromarray(pair).save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
+    return encode_pixels(pair, "JPEG", quality=85)
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute with one thread, whatever the machine: the same figures however many jobs run at once."""
-    import cv2
-
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
-
-
+#: For the environment of a job: the same figures on every machine, however many jobs run at once.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1")
 
 
 def main() -> None:
     """Read a specification and do it."""
-    spec = Spec(**json.loads(Path(sys.argv[1]).read_text()))
-    with _one_thread():
-        run(spec, Path(sys.argv[2]))
+    import cv2
+
+    cv2.setNumThreads(1)  # it does not ask the environment
+    run(Spec(**json.loads(Path(sys.argv[1]).read_text())), Path(sys.argv[2]))
     os._exit(0)  # some runtimes hang when the interpreter ends
 
 

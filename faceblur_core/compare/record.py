@@ -25,7 +25,7 @@ from faceblur_core.datasets.labels import ellipse_of
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.media.files import write_whole
 from faceblur_core.plugins import distribution_versions, installed_plugins
-from faceblur_core.testsets.format import TestSet
+from faceblur_core.testsets.format import TestSet, counted_faces
 
 FORMAT = 1  #: of the run's folder
 COST_COLUMNS = (
@@ -132,9 +132,7 @@ def _testset_facts(testset: TestSet) -> dict[str, Any]:
         "photos": len(testset.rows),
         "faces": testset.face_count(),
         "ignored": sum(len(row["faces"]) for row in testset.rows) - testset.face_count(),
-        "without_landmarks": sum(
-            "landmarks" not in f for row in testset.rows for f in row["faces"] if "ignore" not in f["flags"]
-        ),
+        "without_landmarks": sum("landmarks" not in f for row in testset.rows for f in counted_faces(row)),
         "people": len({row["identity"] for row in testset.rows if row["identity"]}),
         "categories": dict(sorted(testset.sizes().items())),
     }
@@ -221,7 +219,7 @@ def _places(testset: TestSet, per: str) -> Iterator[Row]:
         if per == "image":
             yield what
             continue
-        for number, face in enumerate(face for face in row["faces"] if "ignore" not in face["flags"]):
+        for number, face in enumerate(counted_faces(row)):
             height = 2 * ellipse_of(face).half_extent()[1] / row["height"]
             yield {**what, "face": number, "height": height, "flags": " ".join(face["flags"])}
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from faceblur_core.compare.record import FORMAT
-from faceblur_core.compare.table import WITHOUT_OUTPUT
+from faceblur_core.compare.table import GAP, WITHOUT_OUTPUT
 from faceblur_core.errors import UsageMistake
 
 NUMBERS = ("value", "low", "high", "count", "missing")  #: columns of table.csv
 COST = "cost"  #: stands for a metric where a figure is a column of cost.csv
-GAP = ": worst minus best"  #: how the slices of the differences between slices end
 
 Row = dict[str, Any]  #: of table.csv; what is empty there is None in a number's column
 Key = tuple[str, str, str, str, str]  #: test set, method, slice, metric, statistic

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from faceblur_core.compare.plots import Point, histograms, pareto, scatter
-from faceblur_core.compare.recorded import COST, GAP, Recorded, Row, direction, read_run
-from faceblur_core.compare.table import ATTACKS, LEAST_IN_GAP, LEAST_PEOPLE, WITHOUT_OUTPUT
+from faceblur_core.compare.recorded import COST, Recorded, Row, direction, read_run
+from faceblur_core.compare.table import ATTACKS, GAP, LEAST_IN_GAP, LEAST_PEOPLE, WITHOUT_OUTPUT
 from faceblur_core.errors import UnreadableImage
 from faceblur_core.media.images import read_photo
 from faceblur_core.media.sheets import thumbnail

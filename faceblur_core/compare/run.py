@@ -31,7 +31,6 @@ from faceblur_core.testsets.format import TestSet, open_testset
 from faceblur_core.weights import cache_folder, present, sha256_of
 
 
-#: folders and files of the core that decide no job's result
 @dataclass(frozen=True, slots=True)
 class Job:
     """A specification with what decides its result."""

@@ -19,13 +19,14 @@ from faceblur_core.compare.statistics import Draws, Figure, figure, pooled, thre
 from faceblur_core.datasets.labels import ellipse_of
 from faceblur_core.errors import FaceblurError
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.testsets.format import TestSet
+from faceblur_core.testsets.format import TestSet, counted_faces
 
 COLUMNS = (
     "testset", "method", "slice", "group", "metric", "statistic", "value", "low", "high",
     "count", "missing", "unit", "better", "note", "error",
 )  # fmt: skip
 LEAST_PEOPLE = 10  #: with fewer, images are drawn for identity too
+GAP = ": worst minus best"  #: how the slices of the differences between slices end
 LEAST_IN_GAP = 20  #: values that a slice needs to count in worst minus best
 SIZES = ((0.0, 0.1, "small"), (0.1, 0.3, "medium"), (0.3, math.inf, "large"))  #: face height as a share of the image's
 WITHOUT_OUTPUT = "images without output"  #: stands for a metric in the row that counts them
@@ -67,7 +68,7 @@ def shape_of(testset: TestSet, resamples: int, seed: int) -> Shape:
     order = {key: number for number, key in enumerate(dict.fromkeys(people))}
     of_images = Units(np.arange(count), Draws.make(count, resamples, seed))
     of_people = Units(np.array([order[key] for key in people], np.intp), Draws.make(len(order), resamples, seed))
-    faces = [(i, f) for i, row in enumerate(testset.rows) for f in row["faces"] if "ignore" not in f["flags"]]
+    faces = [(i, f) for i, row in enumerate(testset.rows) for f in counted_faces(row)]
     face_images = np.array([i for i, _ in faces], np.intp)
     images = dict(_image_slices(testset))
     sized = np.array([2 * ellipse_of(f).half_extent()[1] / testset.rows[i]["height"] for i, f in faces])
@@ -213,7 +214,7 @@ def _gaps(figures: Sequence[Found]) -> Iterator[Row]:
                 if of == statistic and part.startswith(f"{kind}=") and found.count >= LEAST_IN_GAP and math.isfinite(found.value)
             ]
             if len(values) > 1:
-                yield {"slice": f"{kind}: worst minus best", "statistic": statistic, "value": max(values) - min(values)}
+                yield {"slice": f"{kind}{GAP}", "statistic": statistic, "value": max(values) - min(values)}
 
 
 def _worst_attacks(rows: Sequence[Row]) -> list[Row]:

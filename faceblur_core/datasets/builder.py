@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +28,10 @@ from faceblur_core.datasets.sources import OpenSource, open_source
 from faceblur_core.datasets.survey import Advance, DetectorPool, Surveyed, in_order, pixels_of, survey
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.media.files import read_rows, write_whole
+from faceblur_core.media.images import encode_pixels
 from faceblur_core.options import made, read_yaml
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.types import Obfuscator, option
+from faceblur_core.types import Image, Obfuscator, option
 
 MANIFEST, RECIPE = "manifest.jsonl", "dataset.yaml"
 ROW_START = '{"name":'
@@ -406,7 +406,7 @@ def _make(recipe: Recipe, obfuscator: Obfuscator, folder: Path, name: str, examp
     files = {
         f"{example.split}/{name}.jpg": encoded,
         f"{example.split}{BLUR}/{name}.jpg": _jpeg(hidden, config.quality) if mask.any() else encoded,
-        f"{example.split}{MASK}/{name}.png": _png(np.rint(mask * 255).astype(np.uint8)),
+        f"{example.split}{MASK}/{name}.png": encode_pixels(np.rint(mask * 255).astype(np.uint8), "PNG"),
     }
     for path, content in files.items():
         write_whole(folder / path, content)
@@ -426,17 +426,5 @@ def _make(recipe: Recipe, obfuscator: Obfuscator, folder: Path, name: str, examp
     }
 
 
-def _jpeg(pixels: np.ndarray[Any, Any], quality: int) -> bytes:
-    from PIL import Image as PillowImage
-
-    buffer = io.BytesIO()
-    PillowImage.fromarray(pixels).save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
-
-
-def _png(pixels: np.ndarray[Any, Any]) -> bytes:
-    from PIL import Image as PillowImage
-
-    buffer = io.BytesIO()
-    PillowImage.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+def _jpeg(pixels: Image, quality: int) -> bytes:
+    return encode_pixels(pixels, "JPEG", quality=quality, subsampling=0)

@@ -13,8 +13,8 @@ from faceblur_core.datasets.folder import Folder
 from faceblur_core.datasets.labels import BadRows, Face, LabelledPhoto
 from faceblur_core.datasets.reviewed import Mark, Reviewed, read_marks
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, pixels_of
-from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
-from faceblur_core.media.files import read_rows, write_whole
+from faceblur_core.errors import UnreadableImage, UsageMistake
+from faceblur_core.media.files import read_rows, save
 from faceblur_core.media.sheets import COUNTED, outlined
 from faceblur_core.pages import picture, write_page
 
@@ -76,16 +76,8 @@ def label_folder(
     finally:
         pool.close()
     rows = [row for _, row in sorted({**kept, **new}.items())]
-    _write_text(labels, "".join(json.dumps(row) + "\n" for row in rows))
+    save(labels, "".join(json.dumps(row) + "\n" for row in rows).encode())
     return Labelled(len(new), sum(not row["detections"] for row in new.values()), sorted(unreadable))
-
-
-def _write_text(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode())
-    except OSError as error:
-        raise FaceblurError(f"{path}: {error.strerror}") from None
 
 
 def _detection(face: Face) -> dict[str, Any]:
@@ -107,7 +99,7 @@ def write_review(images: Path, labels: Path, page: Path, marks: Path, workers: i
     if not marks.exists():
         head = f"# accept, reject or redo, a blank, and the picture; the least certain first. See {page.name}.\n"
         lines = [f"{'accept' if photo.faces else 'reject'} {photo.name}\n" for photo in photos]
-        _write_text(marks, head + "".join(lines))
+        save(marks, (head + "".join(lines)).encode())
     current = read_marks(marks)
     cells = list(in_order(lambda photo: _cell(photo, current), photos, workers, advance))
     write_page(page, "review.html", title=f"Review of {labels.name}", cells=cells, marks=marks.name)

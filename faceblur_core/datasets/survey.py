@@ -39,7 +39,6 @@ class Surveyed:
     photo: LabelledPhoto
     sha256: str
     fingerprint: Fingerprint
-    detected: int = 0  #: of its faces, those that a method found and no label had
     unconfirmed: int = 0  #: labelled faces that none of the methods found
 
 
@@ -52,7 +51,7 @@ class DetectorPool:
     """Methods by name that find faces; every thread has detectors of its own."""
 
     def __init__(self, methods: Sequence[str]) -> None:
-        """:raises UsageMistake: if a method is unknown or finds no boxes."""
+        """:raises FaceblurError: if a method is unknown or finds no boxes."""
         self._methods = [find_method(name, {}, installed_plugins()) for name in methods]
         for method in self._methods:
             if method.anonymizer:
@@ -60,8 +59,8 @@ class DetectorPool:
         self._local = threading.local()
         self._made: list[Anonymizer] = []
 
-    def __call__(self, image: Image, known: Sequence[Face] = ()) -> list[Face]:
-        """Return the faces that are found in an image, H x W x 3, and are none of the known ones.
+    def __call__(self, image: Image) -> list[Face]:
+        """Return the faces that are found in an image, H x W x 3, each once.
 
         The first method that finds a face has the word about its box.
         """
@@ -69,7 +68,7 @@ class DetectorPool:
         for method in self._mine():
             found = method(image).detections
             for face in faces_of(found) if found is not None else ():
-                if not any(same_face(face, other) for other in [*known, *faces]):
+                if not any(same_face(face, other) for other in faces):
                     faces.append(face)
         return faces
 
@@ -125,9 +124,7 @@ def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: Bad
     extra = [face for face in found if not any(same_face(face, known) for known in photo.faces)]
     unconfirmed = sum(not any(same_face(face, known) for face in found) for known in photo.faces)
     complete = dataclasses.replace(photo, faces=(*photo.faces, *extra))
-    return Surveyed(
-        source.label, complete, hashlib.sha256(data).hexdigest(), fingerprint(image), len(extra), unconfirmed if found else 0
-    )
+    return Surveyed(source.label, complete, hashlib.sha256(data).hexdigest(), fingerprint(image), unconfirmed if found else 0)
 
 
 def in_order(work: Callable[[T], R], items: Sequence[T], workers: int, advance: Advance | None = None) -> Iterator[R]:

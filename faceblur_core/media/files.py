@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from faceblur_core.errors import UsageMistake
+from faceblur_core.errors import FaceblurError, UsageMistake
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -27,6 +27,15 @@ def write_whole(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def save(path: Path, data: bytes) -> None:
+    """Write a file that a user named, its folder too. :raises FaceblurError: if it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
+    except OSError as error:
+        raise FaceblurError(f"{path}: {error.strerror}") from None
 
 
 def _umask() -> int:

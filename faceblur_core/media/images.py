@@ -399,6 +399,13 @@ def _encoder(image: PillowImage.Image, form: str, data: bytes) -> dict[str, Any]
     return {}
 
 
+def encode_pixels(pixels: NDArray[np.uint8], form: str, **options: Any) -> bytes:
+    """Return H x W or H x W x 3 pixels as the bytes of a plain file of a Pillow format; ``options`` are Pillow's."""
+    buffer = io.BytesIO()
+    PillowImage.fromarray(pixels).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
 def check_format(photo: Photo, form: str) -> None:
     """:raises UnreadableImage: if a picture of that format could not hold all of the photo."""
     can = FORMATS[form]

@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faceblur_core.errors import FaceblurError
-from faceblur_core.media.files import write_whole
+from faceblur_core.media.files import save
+from faceblur_core.media.images import encode_pixels
 from faceblur_core.types import Image
 
 if TYPE_CHECKING:
@@ -30,20 +30,12 @@ def write_page(path: Path, template: str, **context: Any) -> None:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(**context)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, page.encode())
-    except OSError as error:
-        raise FaceblurError(f"{path}: {error.strerror}") from None
+    save(path, page.encode())
 
 
 def picture(image: Image, quality: int = 80) -> str:
     """Return a picture as the value of an ``src`` attribute."""
-    from PIL import Image as PillowImage
-
-    buffer = io.BytesIO()
-    PillowImage.fromarray(image).save(buffer, "JPEG", quality=quality)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(encode_pixels(image, 'JPEG', quality=quality)).decode()}"
 
 
 def plot(figure: Figure) -> str:
