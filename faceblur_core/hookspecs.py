@@ -20,7 +20,7 @@ GROUP = "faceblur"  #: the entry-point group, and pluggy's project name
 hookspec = HookspecMarker(GROUP)
 hookimpl = HookimplMarker(GROUP)
 
-Kind = Literal["detector", "obfuscator", "anonymizer", "backend", "metric", "command"]
+Kind = Literal["detector", "obfuscator", "anonymizer", "backend", "metric", "trainer", "command"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -36,11 +36,12 @@ class Weights:
     """
 
     file: str  #: its name in ``FACEBLUR_MODELS`` and in the cache
-    sha256: tuple[str, ...]  #: every version that may be used; the first is what ``url`` gives
+    sha256: tuple[str, ...]  #: every version that may be used; the first is what ships or what ``url`` gives
     licence: str  #: SPDX id, or a few words where the source states none
-    size: int  #: bytes of what ``url`` gives
+    size: int  #: bytes of the file that ships or that ``url`` gives
     url: str | None = None  #: where it can be downloaded; None: only a local file will do
     source: str = ""  #: where a person gets the file when there is no ``url``
+    package: str | None = None  #: import name of the package whose folder ``weights`` holds the file, if it ships with the plugin
 
     def __post_init__(self) -> None:
         if not self.sha256 or not all(_SHA256.fullmatch(digest) for digest in self.sha256):
@@ -52,7 +53,7 @@ class Component:
     """One named thing that a plugin offers.
 
     ``factory`` points at a dataclass: its fields, with their type hints and defaults, are the options
-    that ``--set`` and a method file may give. A command's factory points at a ``click.Command``.
+    that ``--set`` and a method file may give. A trainer's or command's factory points at a ``click.Command``.
 
     :raises ValueError: if the name or the factory is not of the documented form.
     """
@@ -97,6 +98,12 @@ def faceblur_backends() -> Iterable[Component]:
 @hookspec
 def faceblur_metrics() -> Iterable[Component]:
     """Return metrics: each scores one result against one sample; see ``types.Metric``."""
+    return ()
+
+
+@hookspec
+def faceblur_trainers() -> Iterable[Component]:
+    """Return commands to hang under ``faceblur train``; each factory is a ``click.Command`` that trains a network."""
     return ()
 
 

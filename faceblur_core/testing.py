@@ -419,11 +419,11 @@ class MetricContract(Contract):
 class CommandContract(Contract):
     """A ``click.Command``."""
 
-    kind = "command"
+    kind: ClassVar[Kind] = "command"
 
     @property
     def component(self) -> Any:
-        return installed_plugins().factory("command", self.name)
+        return installed_plugins().factory(self.kind, self.name)
 
     def test_options_are_described(self) -> None:
         """Every option of the command has a line of help."""
@@ -440,9 +440,23 @@ class CommandContract(Contract):
         require(result.exit_code == 0 and "Usage" in result.output, f"--help exits {result.exit_code}")
 
 
+class TrainerContract(CommandContract):
+    """A ``click.Command`` under ``faceblur train``."""
+
+    kind: ClassVar[Kind] = "trainer"
+
+
 CONTRACTS: dict[Kind, type[Contract]] = {
     contract.kind: contract
-    for contract in (DetectorContract, ObfuscatorContract, AnonymizerContract, BackendContract, MetricContract, CommandContract)
+    for contract in (
+        DetectorContract,
+        ObfuscatorContract,
+        AnonymizerContract,
+        BackendContract,
+        MetricContract,
+        TrainerContract,
+        CommandContract,
+    )
 }
 
 

@@ -309,3 +309,15 @@ class HasModelFiles(Protocol):
     """A component that loaded files: their checksums go into every manifest and result."""
 
     model_files: Sequence[Path]
+
+
+@runtime_checkable
+class HasNetwork(Protocol):
+    """A component around one network: what quantization and the export to microcontrollers ask of it."""
+
+    network_file: Path  #: the model, in a format that some backend reads
+    quantized_file: Path | None  #: the same network in int8, as .tflite, if it is at hand; else it is quantized anew
+
+    def network_inputs(self, image: Image) -> Floats:
+        """Return what the network is given for an image: N x H x W x C, float32."""
+        ...

@@ -1,9 +1,10 @@
-"""Find model files: the folder ``FACEBLUR_MODELS``, then the cache, then a checksummed download."""
+"""Find model files: ``FACEBLUR_MODELS``, then the plugin's own package, then the cache, then a checksummed download."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import os
 import sys
 import threading
@@ -31,16 +32,24 @@ def cache_folder() -> Path:
     return Path(name) if name else user_cache_path("faceblur") / "models"
 
 
+def package_folder(weights: Weights) -> Path | None:
+    """Return the folder of the package that the file ships in, or None if it ships in none."""
+    if weights.package is None:
+        return None
+    spec = importlib.util.find_spec(weights.package)
+    return Path(spec.origin).parent / "weights" if spec and spec.origin else None
+
+
 def present(weights: Weights) -> Path | None:
     """Return where the file lies on this machine, not checked, or None."""
-    folders = [folder for folder in (local_folder(), cache_folder()) if folder]
+    folders = [folder for folder in (local_folder(), package_folder(weights), cache_folder()) if folder]
     return next((folder / weights.file for folder in folders if (folder / weights.file).is_file()), None)
 
 
 def locate(weights: Weights) -> Path:
     """Return the path of the file, its checksum verified; download it if it is not there or damaged in the cache.
 
-    :raises MissingWeights: if the file is nowhere and cannot be downloaded, or is another one in ``FACEBLUR_MODELS``
+    :raises MissingWeights: if the file is nowhere and cannot be downloaded, or the one that is there is another
     """
     path = present(weights)
     if path and path.parent != cache_folder() and sha256_of(path) not in weights.sha256:

@@ -46,6 +46,8 @@ def test_a_strangers_backend_metric_and_command_are_found(install, cli, tmp_path
     assert metric(Sample("x", image), Anonymized(image, np.full((32, 32), 0.25, np.float32)))[0] == 0.25
     assert cli("hello").out == "hello from a stranger\n"
     assert "the test's hello" in cli("--help").out
+    assert cli("train", "lessons").out == "hello from a stranger\n"
+    assert "the test's lessons" in cli("train", "--help").out
 
 
 def test_every_hook_is_used_by_the_good_plugin(install):
@@ -60,6 +62,7 @@ def test_our_own_plugins_come_by_the_same_door():
         "methods",
         "plugins",
         "dataset",
+        "train",
         "testset",
         "compare",
         "verify",

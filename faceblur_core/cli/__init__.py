@@ -14,35 +14,40 @@ import click
 
 from faceblur_core import __version__
 from faceblur_core.errors import FaceblurError, UnknownName
+from faceblur_core.hookspecs import Kind
 from faceblur_core.plugins import installed_plugins
 
 
 class PluginGroup(click.Group):
-    """A group whose commands are the components of kind ``command``."""
+    """A group whose commands are the components of one kind, ``command`` or ``trainer``."""
+
+    kind: Kind = "command"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return installed_plugins().names("command")
+        return installed_plugins().names(self.kind)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        command = installed_plugins().factory("command", cmd_name)
+        command = installed_plugins().factory(self.kind, cmd_name)
         if not isinstance(command, click.Command):
-            entry = installed_plugins().get("command", cmd_name)
-            raise FaceblurError(f"command {cmd_name!r} of plugin {entry.plugin} is no click.Command; its author must mend that")
+            entry = installed_plugins().get(self.kind, cmd_name)
+            raise FaceblurError(
+                f"{self.kind} {cmd_name!r} of plugin {entry.plugin} is no click.Command; its author must mend that"
+            )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = []
         for name in self.list_commands(ctx):
             try:
-                rows.append((name, installed_plugins().get("command", name).component.summary))
+                rows.append((name, installed_plugins().get(self.kind, name).component.summary))
             except FaceblurError as error:  # two plugins offer it
                 rows.append((name, error.message))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in installed_plugins().names("command"):
-            raise UnknownName("command", args[0], installed_plugins().names("command"))
+        if args and not args[0].startswith("-") and args[0] not in installed_plugins().names(self.kind):
+            raise UnknownName(self.kind, args[0], installed_plugins().names(self.kind))
         return super().resolve_command(ctx, args)
 
 

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from keras import ops
 from skimage.metrics import structural_similarity
 
+from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_unet import training
 from faceblur_unet.architecture import VARIANTS, build_unet, build_variant
 from faceblur_unet.batches import Batches
-from faceblur_unet.cli import train as command
 from faceblur_unet.config import TrainConfig, as_yaml, checked, load_config
 from faceblur_unet.data import Pairs, load_split
 from faceblur_unet.distillation import load_network, outputs

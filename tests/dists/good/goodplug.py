@@ -105,5 +105,10 @@ def faceblur_metrics():
 
 
 @hookimpl
+def faceblur_trainers():
+    return [_row("lessons", "hello")]
+
+
+@hookimpl
 def faceblur_commands():
     return [_row("hello", "hello")]

@@ -6,12 +6,20 @@ from collections.abc import Iterable
 
 from faceblur_core import Component, hookimpl
 
+_KERAS = "MIT AND Apache-2.0"  #: the licences of our code, and of Keras and TensorFlow
+
 
 @hookimpl
-def faceblur_commands() -> Iterable[Component]:
+def faceblur_trainers() -> Iterable[Component]:
     yield Component(
-        name="train",
-        summary="Train a network on a data set of photos and their blurred twins",
-        factory="faceblur_unet.cli:train",
-        licence="MIT AND Apache-2.0",
+        name="unet",
+        summary="The U-Net that turns a photo into the photo with blurred faces",
+        factory="faceblur_unet.cli:unet",
+        licence=_KERAS,
+    )
+    yield Component(
+        name="distill",
+        summary="The same, a student that also learns from a larger network",
+        factory="faceblur_unet.cli:distill",
+        licence=_KERAS,
     )

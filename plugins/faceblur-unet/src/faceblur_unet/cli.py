@@ -1,4 +1,4 @@
-"""``faceblur train``."""
+"""``faceblur train unet`` and ``faceblur train distill``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ from faceblur_core.errors import MissingDependency, UsageMistake
 from faceblur_unet.config import TrainConfig, load_config
 
 
-@click.group()
-def train() -> None:
-    """Train a network on a data set of photos and their blurred twins (faceblur dataset build makes one)."""
-
-
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that all trainers share, in the order of their help."""
     options = [
@@ -30,7 +25,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     return functools.reduce(lambda made, add: add(made), reversed(options), command)
 
 
-@train.command()
+@click.command()
 @_options
 def unet(**given: Any) -> None:
     """Train the U-Net on the truth alone.
@@ -46,7 +41,7 @@ def unet(**given: Any) -> None:
     _train(config, given)
 
 
-@train.command()
+@click.command()
 @_options
 def distill(**given: Any) -> None:
     """Train the U-Net on the truth and on what a larger network, the teacher, makes of the photos.

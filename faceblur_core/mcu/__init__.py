@@ -1,0 +1,1 @@
+"""From any network to a microcontroller: quantize, plan, generate C, simulate the board, report."""
