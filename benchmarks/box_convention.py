@@ -11,7 +11,8 @@ import sys
 import numpy as np
 
 from faceblur_core.media.images import read_photo
-from faceblur_core.methods import find_method, parse_settings
+from faceblur_core.methods import find_method
+from faceblur_core.options import parse_settings
 from faceblur_core.pipeline import close
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.types import box_iou

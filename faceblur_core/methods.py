@@ -8,13 +8,14 @@ must agree. A whole method (an anonymizer) has options without a dot. Later wins
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faceblur_core.errors import UnknownName, UsageMistake
 from faceblur_core.options import Option, converted, describe_options, read_yaml, shipped_configs
+from faceblur_core.options import parse_settings as parse_settings
 from faceblur_core.plugins import Plugins, Registered
 
 if TYPE_CHECKING:
@@ -213,22 +214,3 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
     return flat
-
-
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Return the mapping of ``--set`` arguments ``key=value``; ``none`` is None, a list is written ``[a, b]``.
-
-    :raises UsageMistake: if one has no ``=`` or its list is no YAML
-    """
-    import yaml
-
-    values: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise UsageMistake(f"--set {setting!r} is not of the form name=value, such as detector.conf=0.3")
-        try:
-            values[key] = yaml.safe_load(value) if value.startswith("[") else None if value == "none" else value
-        except yaml.YAMLError:
-            raise UsageMistake(f"--set {setting!r}: {value!r} is no list such as [a, b]") from None
-    return values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -98,6 +98,25 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise UsageMistake(f"{what} {path} is no mapping of names to values")
     return content
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return the mapping of ``--set`` arguments ``key=value``; ``none`` is None, a list is written ``[a, b]``.
+
+    :raises UsageMistake: if one has no ``=`` or its list is no YAML
+    """
+    import yaml
+
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UsageMistake(f"--set {setting!r} is not of the form name=value")
+        try:
+            values[key] = yaml.safe_load(value) if value.startswith("[") else None if value == "none" else value
+        except yaml.YAMLError:
+            raise UsageMistake(f"--set {setting!r}: {value!r} is no list such as [a, b]") from None
+    return values
 
 
 def shipped_configs(kind: str) -> dict[str, Path]:

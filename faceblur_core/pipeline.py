@@ -14,12 +14,14 @@ from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.tiling import check_tile_size, tiles_of
 from faceblur_core.types import (
     Anonymized,
     Detections,
     Detector,
     Floats,
     HasModelFiles,
+    HasNetwork,
     Image,
     Mask,
     Obfuscator,
@@ -28,7 +30,6 @@ from faceblur_core.types import (
 )
 
 TILE_EDGE = 0.15  #: a box within this share of its size of a tile's side may be a face that the tile cuts
-SMALLEST_TILE = 16  #: pixels
 EDGE = 0.02  #: a box within this share of its size of the image's edge belongs to a face that is cut off there
 
 
@@ -98,23 +99,11 @@ class Tiling:
     iou: Annotated[float, Gt(0), Le(1)] = option(0.3, "boxes that overlap more than this are one face")
 
     def __post_init__(self) -> None:
-        if 0 < self.size < SMALLEST_TILE:  # a million tiles would be a hang, not a search
-            raise UsageMistake(f"tile.size={self.size} is too small; at least {SMALLEST_TILE} pixels, or 0 for no tiles")
+        check_tile_size(self.size, "tile.size")
 
     def tiles(self, height: int, width: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield x1, y1, x2, y2 of tiles that cover the image; none if it is no larger than one tile."""
-        if not self.size or max(height, width) <= self.size:
-            return
-        step = max(1, round(self.size * (1 - self.overlap)))
-        for y in _starts(height, self.size, step):
-            for x in _starts(width, self.size, step):
-                yield x, y, min(x + self.size, width), min(y + self.size, height)
-
-
-def _starts(length: int, size: int, step: int) -> list[int]:
-    """Return where tiles begin: every step, the last one flush with the end."""
-    last = max(length - size, 0)
-    return [*range(0, last, step), last]
+        return tiles_of(height, width, self.size, self.overlap)
 
 
 @dataclass(frozen=True)
@@ -277,3 +266,11 @@ def close(component: object) -> None:
     release = getattr(component, "close", None)
     if callable(release):
         release()
+
+
+def network_of(component: object) -> HasNetwork | None:
+    """Return the component around a network: a method itself, or its detector; None if there is no network to export."""
+    if isinstance(component, HasNetwork):
+        return component
+    detector = getattr(component, "detector", None)
+    return None if detector is None else network_of(detector)

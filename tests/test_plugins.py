@@ -63,6 +63,7 @@ def test_our_own_plugins_come_by_the_same_door():
         "plugins",
         "dataset",
         "train",
+        "quantize",
         "testset",
         "compare",
         "verify",

@@ -62,6 +62,12 @@ def faceblur_commands() -> Iterable[Component]:
         name="dataset", summary="Make, label and check data sets for training", factory="faceblur_core.cli.dataset:dataset"
     )
     yield Component(name="train", summary="Train networks", factory="faceblur_core.cli.train:train")
+    yield Component(
+        name="quantize",
+        summary="Turn a method's network into int8 for small devices",
+        factory="faceblur_core.cli.quantize:quantize",
+        licence="MIT AND Apache-2.0",
+    )
     yield Component(name="testset", summary="Make, list and verify test sets", factory="faceblur_core.cli.testset:testset")
     yield Component(name="compare", summary="Compare methods on a shared test set", factory="faceblur_core.cli.compare:compare")
     yield Component(name="verify", summary="Look for faces that are left in outputs", factory="faceblur_core.cli.verify:verify")

@@ -78,7 +78,8 @@ def run(
     faceblur run --method 'haar|yunet+solid' --set mask.grow=1.6 portrait.jpg -o hidden.png
     """
     from faceblur_core.media.images import FORMAT_OF
-    from faceblur_core.methods import find_method, parse_settings
+    from faceblur_core.methods import find_method
+    from faceblur_core.options import parse_settings
     from faceblur_core.plugins import installed_plugins
     from faceblur_core.run.jobs import plan_jobs
 

@@ -15,10 +15,12 @@ from skimage.metrics import structural_similarity
 
 from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.training.config import as_yaml, checked, load_config
+from faceblur_core.training.schedule import plateau_rate
 from faceblur_unet import training
 from faceblur_unet.architecture import VARIANTS, build_unet, build_variant
 from faceblur_unet.batches import Batches
-from faceblur_unet.config import TrainConfig, as_yaml, checked, load_config
+from faceblur_unet.config import TrainConfig
 from faceblur_unet.data import Pairs, load_split
 from faceblur_unet.distillation import load_network, outputs
 from faceblur_unet.losses import difference, loss_parts, mae, make_loss, mse, psnr, ssim
@@ -278,25 +280,25 @@ def test_validation_is_in_order_and_untouched(folder):
 def test_bad_configs_are_one_line(tmp_path, text, message):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(UsageMistake, match=message) as caught:
-        load_config(tmp_path / "c.yaml")
+        load_config(TrainConfig, tmp_path / "c.yaml")
     assert "\n" not in caught.value.message
 
 
 def test_a_config_survives_its_file(tmp_path):
     config = TrainConfig(data="a b", learning_rate=1e-5, warmup_epochs=0.5, epochs=7)
     (tmp_path / "c.yaml").write_text(as_yaml(config))
-    assert load_config(tmp_path / "c.yaml") == config
-    assert load_config(tmp_path / "c.yaml", {"epochs": "9", "learning_rate": "1e-3"}).epochs == 9
+    assert load_config(TrainConfig, tmp_path / "c.yaml") == config
+    assert load_config(TrainConfig, tmp_path / "c.yaml", {"epochs": "9", "learning_rate": "1e-3"}).epochs == 9
 
 
 def test_schedules():
-    cosine = training.Schedule(checked({"epochs": 3, "warmup_epochs": 1, "learning_rate": 1.0}, "c"), 9)
+    cosine = training.Schedule(checked(TrainConfig, {"epochs": 3, "warmup_epochs": 1, "learning_rate": 1.0}, "c"), 9)
     assert [float(number(cosine(step))) for step in (0, 4, 9, 18, 27)] == pytest.approx([0.1, 0.5, 1, 0.5, 0], abs=1e-6)
     constant = training.Schedule(TrainConfig(schedule="constant", learning_rate=1.0), 9)
     assert [float(number(constant(step))) for step in (0, 400)] == [1, 1]
     plateau = TrainConfig(schedule="plateau", learning_rate=1.0, plateau_patience=2, plateau_factor=0.1)
     values = [5, 4, 4, 4.5, 3, 3, 3, 3]
-    rates = [training.plateau_rate(plateau, values[:count]) for count in range(9)]
+    rates = [plateau_rate(plateau, values[:count]) for count in range(9)]
     assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
 
 
@@ -320,7 +322,7 @@ def test_a_run_learns_and_leaves_its_files(whole, config, folder):
     facts = json.loads((whole / "run.json").read_text())
     best = min(log, key=lambda row: float(row["val_mse"]))
     assert facts["best"]["epoch"] == int(best["epoch"]) and facts["data"]["train"] == 20 and facts["parameters"] == 120_843
-    assert load_config(whole / "config.yaml") == config
+    assert load_config(TrainConfig, whole / "config.yaml") == config
     assert not list(whole.rglob(".*"))
     model = load_network(whole / "model.keras", "student-v0")
     same = load_network(whole / "best.weights.h5", "student-v0")

@@ -1,0 +1,181 @@
+"""Write the model cards of faceblur-unet from training runs and published results.
+
+Usage: python benchmarks/cards.py [RUNS] takes each network's config.yaml, log.csv, run.json and curves from RUNS/NAME (such as
+runs/train) into plugins/faceblur-unet/cards/NAME, then writes cards/NAME.md; without RUNS only the pages are made anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from tables import figure, rows_of, table
+
+ROOT = Path(__file__).parents[1]
+CARDS, RESULTS = ROOT / "plugins/faceblur-unet/cards", ROOT / "results"
+WEIGHTS = ROOT / "plugins/faceblur-unet/src/faceblur_unet/weights"
+NETWORKS = ("teacher", "student-v2", "student-v1", "student-v0")
+CURVES = ("loss", "mse", "mae", "ssim", "psnr")
+#: the thesis's own figures on its own validation pictures, from its tables
+THESIS = {"teacher": {"val_mse": 5.19e-4, "val_mae": 0.0110, "val_ssim": 0.959, "val_psnr": 34.19}}
+FIGURES = (
+    ("coverage >= 0.95", "coverage", "share>=0.95", 1, ".3f"),
+    ("missed per 1000", "coverage", "share<0.5", 1000, ".0f"),
+    ("still detected", "still-detected", "mean", 1, ".3f"),
+    ("cosine < 0.4", "cosine", "share<0.4", 1, ".3f"),
+    ("PSNR outside, 128 px", "psnr-outside-128", "mean<=100", 1, ".1f"),
+    ("over-blur", "over-blur", "mean", 1, ".3f"),
+    ("touched", "touched", "mean", 1, ".3f"),
+    ("target PSNR", "fidelity-psnr", "mean<=100", 1, ".1f"),
+    ("target SSIM", "fidelity-ssim", "mean", 1, ".3f"),
+)
+SLICED = ("coverage >= 0.95", "still detected", "cosine < 0.4")
+
+PAGE = """# unet-{name}
+
+{what}
+
+Made by `benchmarks/cards.py` from the training run in [`{name}/`]({name}/) and the tables in `results/`.
+
+| | |
+|---|---|
+| files | {files} |
+| input, output | 128 x 128 x 3, RGB in 0..1; int8: scale 1/255 in |
+| data | {data} |
+| training | {training} |
+| machine | {machine} |
+
+## Training
+
+{summary}
+
+{curves}
+
+## Validation
+
+The best epoch's figures on {validation} validation pictures, which hold several, small and off-centre faces; the thesis's own
+pictures were centred portraits, so its figures are no like for like.
+
+{validated}
+{ablation}
+## On the test sets
+
+`faceblur compare unet`, then `python benchmarks/publish.py RUN MACHINE`. Composited, as `faceblur run` does; rows with `raw` are
+the network's own output, `composite=false`. Figures are `value [low, high]`, 95 % intervals; definitions: docs/metrics.md.
+
+{compared}
+## Per category and group
+
+{sliced}
+## Limits
+
+- What the network does not see in 128 pixels it does not hide: faces below about a tenth of the longer
+  side. `tiles=` helps, at a cost.
+- The mask is made from the network's own output. Where a face was hidden but had no detail to lose, or lies beside other detail
+  that was lost, the mask can be off by some pixels.
+- A share of faces with a cosine below 0.4 is a figure of one face recogniser (MobileFaceNet), not a proof.
+- The photos' groups are as the data set's authors labelled them; see the table for where the network is weaker.
+
+## Licence
+
+Code and weights: MIT. The weights were trained on photos whose owners allow research use only (WIDER FACE, CelebA-HQ,
+YouTube Faces, Helen, AFW, UTKFace): whether weights made from them may be used commercially is for you to decide.
+"""
+
+
+def take(runs: Path) -> None:
+    """Copy what remains of each run; the curves only as pictures."""
+    for name in NETWORKS:
+        source, target = runs / name, CARDS / name
+        if not (source / "model.keras").is_file():
+            print(f"{source} holds no finished run; its card stays as it is")
+            continue
+        target.mkdir(parents=True, exist_ok=True)
+        for file in ("config.yaml", "log.csv", "run.json"):
+            shutil.copyfile(source / file, target / file)
+        for curve in CURVES:
+            shutil.copyfile(source / "curves" / f"{curve}.png", target / f"{curve}.png")
+
+
+def published(name: str, methods: list[str], columns: tuple[str, ...] | None = None, *, sliced: bool = False) -> str:
+    """Return a heading and a table for each test set: a row per method, or per slice of the first method."""
+    parts = []
+    for path in sorted(RESULTS.glob("*.csv")):
+        if path.name.startswith(("speed-", "latency-")):
+            continue
+        rows = [row for row in rows_of(path) if row["method"] in methods and row["value"]]
+        found = {(row["method"], row["slice"], row["metric"], row["statistic"]): row for row in rows}
+        keys = (
+            [(methods[0], part) for part in dict.fromkeys(row["slice"] for row in rows)]
+            if sliced
+            else [(m, "all") for m in methods]
+        )
+        lines = []
+        for method, part in keys:
+            line = {"slice" if sliced else "method": part if sliced else method}
+            for heading, metric, statistic, factor, form in FIGURES:
+                row = found.get((method, part, metric, statistic))
+                if columns is None or heading in columns:
+                    line[heading] = figure(row, factor, form) if row else ""
+            if any(list(line.values())[1:]):
+                lines.append(line)
+        used = [column for column in lines[0] if any(line[column] for line in lines)] if lines else []
+        if lines and not (sliced and len(lines) < 2):
+            parts.append(f"### {path.stem}\n\n{table(lines, used)}\n")
+    return "\n".join(parts) or "Not published yet.\n"
+
+
+def page(name: str) -> str:
+    run = json.loads((CARDS / name / "run.json").read_text())
+    with (CARDS / name / "log.csv").open(newline="") as file:
+        log = list(csv.DictReader(file))
+    best = run["best"]
+    student = name != "teacher"
+    sizes = {path.name: path.stat().st_size for path in (WEIGHTS / f"unet-{name}.tflite", WEIGHTS / f"unet-{name}-int8.tflite")}
+    kinds = ["val_mse", "val_mae", "val_ssim", "val_psnr"]
+    validated = [{"": "here", **{kind: f"{best[kind]:.4g}" for kind in kinds}}]
+    if name in THESIS:
+        validated.append({"": "thesis", **{kind: f"{THESIS[name][kind]:.4g}" for kind in kinds}})
+    methods = [f"unet-{name}", f"unet-{name}-int8", f"unet-{name} raw", f"unet-{name}-int8 raw"]
+    return PAGE.format(
+        name=name,
+        what=f"An end-to-end U-Net that blurs faces: {run['parameters']:,} parameters"
+        + (", distilled from `unet-teacher`." if student else "."),
+        files=", ".join(f"`{file}` ({size:,} bytes)" for file, size in sizes.items()),
+        data=f"`faceblur dataset build faces12k`: {run['data']['train']:,} pairs to train, {run['data']['val']:,} to validate; "
+        f"manifest `{run['data']['manifest_sha256'][:12]}`",
+        training=f"[config]({name}/config.yaml), seed {run['seed']}, {run['epochs']} epochs; [log]({name}/log.csv)",
+        machine=f"{run['machine']}; {', '.join(f'{key} {value}' for key, value in run['versions'].items())}",
+        summary=f"{len(log)} epochs in {run['seconds'] / 3600:.1f} hours; the best is epoch {best['epoch']:.0f}.",
+        curves="\n".join(f"![{curve} over the epochs, training blue, validation red]({name}/{curve}.png)" for curve in CURVES),
+        validation=f"{run['data']['val']:,}",
+        validated=table(validated, list(validated[0])) + "\n",
+        ablation=ablation(name, best),
+        compared=published(name, methods),
+        sliced=published(name, methods[1:2], SLICED, sliced=True),
+    )
+
+
+def ablation(name: str, best: dict[str, float]) -> str:
+    """Return the comparison with the same student trained without its teacher, if that was done."""
+    alone = CARDS / f"{name}-alone" / "run.json"
+    if not alone.is_file():
+        return ""
+    other = json.loads(alone.read_text())["best"]
+    kinds = ["val_mse", "val_mae", "val_ssim", "val_psnr"]
+    rows = [
+        {"": label, **{kind: f"{values[kind]:.4g}" for kind in kinds}}
+        for label, values in (("with the teacher", best), ("without", other))
+    ]
+    return f"\nThe same network, data, seed and epochs without its teacher:\n\n{table(rows, list(rows[0]))}\n"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        take(Path(sys.argv[1]))
+    for each in NETWORKS:
+        if (CARDS / each / "run.json").is_file():
+            (CARDS / f"{each}.md").write_text(page(each))

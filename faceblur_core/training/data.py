@@ -1,0 +1,72 @@
+"""Read a data set's folder: ``train/00001.jpg`` and its partners, such as ``train_mask/00001.png``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceblur_core.errors import FaceblurError
+
+Pictures = NDArray[np.uint8]
+
+
+def partnered(folder: Path, split: str, parts: Mapping[str, str]) -> list[str]:
+    """Return the names of the pictures of one split, without their endings, in order.
+
+    :param parts: which folders a picture lies in, ``split`` plus each key, and the ending of its files there, such as
+        ``{"": ".jpg", "_mask": ".png"}``
+    :raises FaceblurError: if a folder is missing or empty, or a file has no partner
+    """
+    names = {f"{split}{part}": _names(folder, f"{split}{part}", suffix) for part, suffix in parts.items()}
+    suffixes = {f"{split}{part}": suffix for part, suffix in parts.items()}
+    every = sorted(set().union(*names.values()))
+    for part, found in names.items():
+        if missing := [name for name in every if name not in found]:
+            other = next(other for other in names if missing[0] in names[other])
+            alone, partner = missing[0] + suffixes[other], missing[0] + suffixes[part]
+            raise FaceblurError(f"{folder / other / alone} has no partner {partner} in {folder / part}")
+    if not every:
+        raise FaceblurError(f"{folder / split} holds no {next(iter(parts.values()))} files; is it a data set?")
+    return every
+
+
+def _names(folder: Path, part: str, suffix: str) -> set[str]:
+    if not (folder / part).is_dir():
+        raise FaceblurError(f"no folder {folder / part}; a data set has train, train_blur, train_mask, and the same of val")
+    return {path.stem for path in (folder / part).glob(f"*{suffix}")}
+
+
+def read_square(path: Path, size: int, *, grey: bool = False) -> Pictures:
+    """Return a picture of size x size pixels: S x S x 3 RGB, or S x S if ``grey``; uint8.
+
+    :raises FaceblurError: if it cannot be read or has another size
+    """
+    import cv2
+
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    picture: Any = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB) if data.size else None
+    if picture is None:
+        raise FaceblurError(f"{path} is no picture that can be read")
+    if picture.shape[:2] != (size, size):
+        raise FaceblurError(f"{path} is {picture.shape[1]} x {picture.shape[0]} pixels, not {size} x {size}")
+    return np.asarray(picture)
+
+
+def for_each(count: int, load: Callable[[int], None]) -> None:
+    """Call ``load`` with 0 to ``count`` - 1, as many at once as there are cores; raise what the first that fails raises."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(load, range(count)))
+
+
+def identity(folder: Path, **counts: int) -> dict[str, Any]:
+    """Return what tells one data set from another: the number of pictures per split, the manifest's SHA-256 (or None)."""
+    manifest = folder / "manifest.jsonl"
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else None
+    return {"manifest_sha256": digest, **counts}

@@ -1,0 +1,244 @@
+"""The anonymizer on made-up networks, the backends against each other, quantization, and the networks that ship."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from faceblur_core.backends import load_network, make_backend
+from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.mcu.quantize import quantize
+from faceblur_core.testing import BackendContract
+from faceblur_core.types import HasNetwork
+from faceblur_unet.anonymizer import Square, UNet, change_mask, lost_detail
+from faceblur_unet.architecture import build_variant
+
+# Keras 3.15 on TensorFlow makes an array in a way that NumPy 2 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder with an untrained v0 as .keras, as float .tflite and as int8 .tflite."""
+    import keras
+
+    folder = tmp_path_factory.mktemp("models")
+    keras.utils.set_random_seed(3)
+    build_variant("student-v0").save(folder / "v0.keras")
+    model = make_backend(folder / "v0.keras").to_tflite(folder / "v0.keras")
+    (folder / "v0.tflite").write_bytes(model)
+    (folder / "v0-int8.tflite").write_bytes(quantize(model, noise(8)))
+    return folder
+
+
+def noise(count, seed=0):
+    return np.random.default_rng(seed).random((count, 1, 128, 128, 3), np.float32)
+
+
+def unet_with(network, models, **options):
+    """Return an anonymizer whose network is a function of ours."""
+    made = UNet(weights=str(models / "v0.tflite"), **options)
+    made._network = network
+    return made
+
+
+def blurs(top, left, height, width):
+    """Return a network that greys out a rectangle of its square."""
+
+    def network(batch):
+        result = batch.copy()
+        result[:, top : top + height, left : left + width] = 0.5
+        return result
+
+    return network
+
+
+# --- the anonymizer
+
+
+def dark(height, width):
+    return np.random.default_rng(1).integers(0, 60, (height, width, 3), dtype=np.uint8)
+
+
+@given(st.integers(1, 700), st.integers(1, 700))
+def test_the_square_holds_the_rectangle_and_touches_two_sides(height, width):
+    rows, columns = Square(0, 0, height, width).inner
+    inner = rows.stop - rows.start, columns.stop - columns.start
+    assert min(rows.start, columns.start) == 0 and max(inner) == 128 and min(inner) >= 1
+    assert abs(inner[0] * width - inner[1] * height) <= max(height, width) / 2 + 128 or min(inner) == 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(128, 128), (300, 500), (511, 200), (90, 60)])
+def test_only_what_the_network_changes_is_changed(models, height, width):
+    photo = dark(height, width)
+    result = unet_with(blurs(50, 50, 24, 20), models)(photo)
+    changed = (result.image != photo).any(axis=2)
+    assert (result.mask > 0)[changed].all() and changed.any()
+    scale = max(height, width) / 128
+    ys, xs = np.nonzero(result.mask >= 0.5)
+    top, left = Square(0, 0, height, width).inner[0].start, Square(0, 0, height, width).inner[1].start
+    wanted = [(50 - top) * scale, (74 - top) * scale, (50 - left) * scale, (70 - left) * scale]
+    assert np.allclose([ys.min(), ys.max() + 1, xs.min(), xs.max() + 1], wanted, atol=6 * scale)
+    assert (result.mask >= 0.99)[int(62 * scale - top * scale), int(60 * scale - left * scale)]
+
+
+def test_a_network_that_changes_nothing_leaves_the_photo(models):
+    photo = dark(200, 300)
+    result = unet_with(lambda batch: batch, models)(photo)
+    assert np.array_equal(result.image, photo) and not result.mask.any()
+
+
+def test_noise_of_the_network_is_no_change(models):
+    wobble = np.random.default_rng(0).normal(0, 0.02, (1, 128, 128, 3)).astype(np.float32)
+    result = unet_with(lambda batch: batch + wobble, models)(dark(256, 256))
+    assert not result.mask.any()
+
+
+def test_without_compositing_the_output_is_the_networks(models):
+    photo = dark(128, 128)
+    result = unet_with(lambda batch: batch + 0.2, models, composite=False)(photo)
+    assert np.allclose(result.image, photo + 51.0, atol=1)
+    assert (result.mask > 0).all()
+
+
+def test_tiles_find_what_is_too_small_for_the_whole(models):
+    photo = np.zeros((512, 512, 3), np.uint8)
+    photo[400:412, 400:410] = 255  # 3 x 2.5 pixels of the square
+
+    def blackens_the_white(batch):
+        result = batch.copy()
+        for index, one in enumerate(batch):
+            bright = one.min(axis=2) > 0.9
+            if bright.sum() > 60:
+                result[index][bright] = 0
+        return result
+
+    assert not unet_with(blackens_the_white, models)(photo).mask.any()
+    tiled = unet_with(blackens_the_white, models, tiles=128)
+    assert tiled(photo).mask[406, 405] > 0.9
+    assert len(tiled.network_inputs(photo)) == 1 + 25
+
+
+def test_lost_detail_is_all_where_it_is_flat_and_none_where_it_is_the_same():
+    before = np.random.default_rng(2).random((128, 128, 3), np.float32)
+    after = before.copy()
+    after[40:90, 40:90] = 0.5
+    lost = lost_detail(before, after)
+    assert lost[50:80, 50:80].min() > 0.97 and lost[:30].max() < 0.05 and lost.dtype == np.float32
+    halved = lost_detail(before, 0.5 + (before - 0.5) / 2)
+    assert np.allclose(halved[10:-10, 10:-10], 0.5, atol=0.01)
+    assert lost_detail(before, before + 0.2).max() < 1e-3  # another colour is no blur
+    flat = np.full_like(before, 0.3)
+    assert not lost_detail(flat, flat + 0.3).any()
+
+
+def test_a_hole_and_a_dent_in_the_change_are_filled():
+    lost = np.zeros((128, 128), np.float32)
+    lost[40:80, 40:80] = 0.9
+    lost[50:60, 50:60] = 0  # smooth skin
+    lost[65:70, 60:80] = 0
+    mask = change_mask(lost, 0.45, 0.8, 0.0025)
+    assert (mask[40:80, 40:80] == 1).all() and not mask[:34].any() and mask.dtype == np.float32
+
+
+def test_specks_and_weak_changes_are_left_alone():
+    lost = np.zeros((128, 128), np.float32)
+    lost[10:12, 10:12] = 1
+    lost[60:90, 60:90] = 0.7
+    assert not change_mask(lost, 0.45, 0.8, 0.0025).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low": 0.5, "high": 0.4}, "high=0.4 must not be below low=0.5"),
+        ({"tiles": 3}, "tiles=3 is too small"),
+        ({"weights": "student-v7"}, "no U-Net weights named 'student-v7'"),
+        ({"threads": 2, "backend": "keras"}, "has no option threads"),
+        ({"backend": "keras"}, "reads .keras files"),
+        ({"backend": "cuda"}, "no backend named 'cuda'"),
+    ],
+)
+def test_bad_options(models, options, message):
+    with pytest.raises(UsageMistake, match=message):
+        UNet(**{"weights": str(models / "v0.tflite"), **options})
+
+
+def test_another_network_is_refused(models, tmp_path):
+    import keras
+
+    inputs = keras.Input((128, 128, 3))
+    keras.Model(inputs, keras.layers.Conv2D(1, 1)(inputs)).save(tmp_path / "grey.keras")
+    with pytest.raises(FaceblurError, match="no U-Net of faceblur"):
+        UNet(weights=str(tmp_path / "grey.keras"))(dark(128, 128))
+
+
+# --- backends and quantization
+
+
+@pytest.mark.parametrize("name", ["v0.keras", "v0.tflite"])
+def test_it_is_a_network_to_export(models, name):
+    made = UNet(weights=str(models / name))
+    assert isinstance(made, HasNetwork) and made.network_file == models / name and made.quantized_file is None
+    inputs = made.network_inputs(dark(60, 128))
+    assert inputs.shape == (1, 128, 128, 3) and not inputs[0, :34].any() and inputs[0, 34:94].any()
+
+
+def test_keras_and_tflite_agree(models):
+    batch = noise(3)[:, 0]
+    outputs = [load_network(models / name)(batch) for name in ("v0.keras", "v0.tflite")]
+    assert np.allclose(*outputs, atol=1e-5)
+    both = [
+        UNet(weights=str(models / name), composite=False)(dark(200, 140)).image.astype(int) for name in ("v0.keras", "v0.tflite")
+    ]
+    assert np.abs(both[0] - both[1]).max() <= 1
+
+
+def test_int8_is_int8_inside_and_out_and_near_the_float_network(models):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(models / "v0-int8.tflite"))
+    kinds = {part["dtype"] for part in (*interpreter.get_input_details(), *interpreter.get_output_details())}
+    assert kinds == {np.int8}
+    assert (models / "v0-int8.tflite").stat().st_size < (models / "v0.tflite").stat().st_size / 3
+    batch = noise(2, seed=1)[:, 0]
+    outputs = [load_network(models / name)(batch) for name in ("v0.tflite", "v0-int8.tflite")]
+    assert outputs[1].dtype == np.float32 and np.abs(outputs[0] - outputs[1]).max() < 0.05
+
+
+def test_a_quantized_model_is_not_quantized_again(models):
+    path = models / "v0-int8.tflite"
+    with pytest.raises(FaceblurError, match="quantized already"):
+        make_backend(path).to_tflite(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"), [(b"x" * 100, [], "no TensorFlow Lite"), (None, [], "at least one picture")]
+)
+def test_what_cannot_be_quantized(models, model, inputs, message):
+    with pytest.raises(FaceblurError, match=message):
+        quantize(model or (models / "v0.tflite").read_bytes(), inputs)
+
+
+class TestTFLite(BackendContract):
+    name = "tflite"
+    input_shape = (128, 128, 3)
+
+    @pytest.fixture(autouse=True)
+    def _model(self, models):
+        type(self).model = models / "v0-int8.tflite"
+
+
+class TestKeras(BackendContract):
+    name = "keras"
+    input_shape = (128, 128, 3)
+
+    @pytest.fixture(autouse=True)
+    def _model(self, models):
+        type(self).model = models / "v0.keras"
+
+
+@pytest.mark.parametrize("name", ["v0.keras", "v0.tflite", "v0-int8.tflite"])
+def test_wrong_inputs_are_named(models, name):
+    with pytest.raises(FaceblurError, match="take"):
+        load_network(models / name)(np.zeros((1, 64, 64, 3), np.float32))
