@@ -12,7 +12,7 @@ import click
 from faceblur_core.errors import FaceblurError, UsageMistake
 
 if TYPE_CHECKING:
-    from faceblur_core.types import Floats, HasNetwork, Image
+    from faceblur_core.types import Floats, Image
 
 PATH = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -21,25 +21,21 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.command()
 @click.option("-m", "--method", required=True, help="A method around one float network, such as unet-teacher.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the method. Repeatable.")
-@click.option(
-    "-c", "--config", "config", type=PATH, required=True, help="YAML file that lists the pictures to see the ranges on, or its name."
-)
+@click.option("-c", "--config", type=PATH, required=True, help="YAML file that lists pictures to see the ranges on, or its name.")
 @click.option("--data", type=PATH, default=Path(), help="Folder that the list's paths begin in. Default: this one.")
 @click.option("-o", "--output", type=FILE, required=True, help="The int8 .tflite file to write.")
 @click.option("--float", "float_output", type=FILE, help="Write the float .tflite file too.")
-def quantize(
-    method: str, settings: tuple[str, ...], config: Path, data: Path, output: Path, float_output: Path | None
-) -> None:
+def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, output: Path, float_output: Path | None) -> None:
     """Turn a method's network into int8, for small devices: int8 in, int8 out, made by ai-edge-quantizer.
 
     How far the int8 network's outputs are from the float one's on the listed pictures is printed.
 
     \b
-    faceblur quantize -m unet --set weights=runs/train/student-v1/model.keras -c faces12k --data faces12k -o student-v1-int8.tflite
+    faceblur quantize -m unet --set weights=runs/train/student-v1/model.keras -c faces12k --data sets/faces12k -o v1-int8.tflite
     """
     from faceblur_core.backends import make_backend
-    from faceblur_core.media.files import save
     from faceblur_core.mcu.quantize import quantize as to_int8
+    from faceblur_core.media.files import save
     from faceblur_core.methods import find_method, parse_settings
     from faceblur_core.pipeline import network_of
     from faceblur_core.plugins import installed_plugins
@@ -54,7 +50,8 @@ def quantize(
     if float_output:
         save(float_output, model)
     save(output, quantized)
-    click.echo(f"{output}: {len(quantized):,} bytes; to float {_likeness(model, quantized, inputs):.1f} dB on {len(inputs)} inputs")
+    likeness = _likeness(model, quantized, inputs)
+    click.echo(f"{output}: {len(quantized):,} bytes; {likeness:.1f} dB to the float network on {len(inputs)} inputs")
 
 
 def _listed(config: Path) -> list[str]:

@@ -1,11 +1,16 @@
 """The anonymizer on made-up networks, the backends against each other, quantization, and the networks that ship."""
 
+import re
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from faceblur_core.backends import load_network, make_backend
+from faceblur_core.cli.quantize import quantize as quantize_command
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.mcu.quantize import quantize
 from faceblur_core.testing import BackendContract
@@ -242,3 +247,39 @@ class TestKeras(BackendContract):
 def test_wrong_inputs_are_named(models, name):
     with pytest.raises(FaceblurError, match="take"):
         load_network(models / name)(np.zeros((1, 64, 64, 3), np.float32))
+
+
+def quantize_by_command(models, folder, *more):
+    """Run ``faceblur quantize`` on two made-up pictures."""
+    for name in ("a", "b"):
+        Image.fromarray(dark(128, 128)).save(folder / f"{name}.png")
+    (folder / "list.yaml").write_text("pictures: [a.png, b.png]")
+    arguments = ["-m", "unet", "--set", f"weights={models / 'v0.keras'}", "-c", folder / "list.yaml", "--data", folder, *more]
+    return CliRunner().invoke(quantize_command, [*map(str, arguments), "-o", str(folder / "out" / "int8.tflite")])
+
+
+def test_the_command_writes_both_forms(models, tmp_path):
+    done = quantize_by_command(models, tmp_path, "--float", tmp_path / "float.tflite")
+    assert done.exit_code == 0, done.output
+    sizes = [(tmp_path / name).stat().st_size for name in ("out/int8.tflite", "float.tflite")]
+    assert f"{sizes[0]:,} bytes" in done.output and "on 2 inputs" in done.output and sizes[0] < sizes[1] / 3
+    assert float(re.search(r"([\d.]+) dB", done.output)[1]) > 35
+    shape = load_network(tmp_path / "out" / "int8.tflite")(noise(1)[:, 0]).shape
+    assert shape == (1, 128, 128, 3)
+
+
+@pytest.mark.parametrize(
+    ("method", "listed", "message"),
+    [
+        ("haar", "pictures: [a.png]", "has no network"),
+        ("unet", "pictures: [missing.png]", "missing.png: No such file or directory; name the folder"),
+        ("unet", "pictures: []", "pictures must be a list"),
+        ("unet", "photos: [a.png]", "pictures must be a list"),
+    ],
+)
+def test_the_command_says_what_is_wrong(models, tmp_path, method, listed, message):
+    (tmp_path / "list.yaml").write_text(listed)
+    settings = ["--set", f"weights={models / 'v0.keras'}"] if method == "unet" else []
+    arguments = ["-m", method, *settings, "-c", tmp_path / "list.yaml", "--data", tmp_path, "-o", tmp_path / "x.tflite"]
+    done = CliRunner().invoke(quantize_command, [str(item) for item in arguments])
+    assert done.exit_code != 0 and message in done.output and not (tmp_path / "x.tflite").exists()
