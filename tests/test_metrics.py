@@ -118,8 +118,8 @@ def test_fidelity_to_a_target_made_by_hand():
 
     one = sample([Ellipse(64, 48, 18, 24)], image=noise_image(96, 128))
     reach = one.faces[0].reach(96, 128)
-    mask = np.clip(1 - (reach - 1.18) / (1.18 * 0.1), 0, 1).astype(np.float32)
-    target = hide(one.image, mask, lambda crop, _: gaussian(crop, 0.11))
+    mask = np.clip(1 - (reach - 1.25) / (1.25 * 0.06), 0, 1).astype(np.float32)
+    target = hide(one.image, mask, lambda crop, _: gaussian(crop, 0.3))
     perfect = hidden(one, mask, target)
     measured = (Fidelity(), FidelityMae(), FidelitySsim(), FidelityPsnr())
     assert [metric(one, perfect)[0] for metric in measured] == pytest.approx([0, 0, 1, np.inf], abs=1e-6)

@@ -25,9 +25,9 @@ class Fidelity:
     """
 
     measure: Literal["mse", "mae", "ssim", "psnr"] = option("mse", "which difference")
-    sigma: Annotated[float, Gt(0), Le(1)] = option(0.11, "the target's Gaussian, as a share of the hidden region's longer side")
-    grow: Annotated[float, Gt(0)] = option(1.18, "the target hides ellipses grown by this")
-    feather: Annotated[float, Gt(0)] = option(0.1, "and softly as much again, as a share of them")
+    sigma: Annotated[float, Gt(0), Le(1)] = option(0.3, "the target's Gaussian, as a share of the hidden region's longer side")
+    grow: Annotated[float, Gt(0)] = option(1.25, "the target hides ellipses grown by this")
+    feather: Annotated[float, Gt(0)] = option(0.06, "and softly as much again, as a share of them")
 
     group: ClassVar[str] = "fidelity"
     unit: ClassVar[str] = "of values in 0..1"
