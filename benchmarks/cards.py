@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from tables import figure, rows_of, table
+from tables import COLUMNS, figure, rows_of, table
 
 ROOT = Path(__file__).parents[1]
 CARDS, RESULTS = ROOT / "plugins/faceblur-unet/cards", ROOT / "results"
@@ -22,13 +22,8 @@ CURVES = ("loss", "mse", "mae", "ssim", "psnr")
 #: the thesis's own figures on its own validation pictures, from its tables
 THESIS = {"teacher": {"val_mse": 5.19e-4, "val_mae": 0.0110, "val_ssim": 0.959, "val_psnr": 34.19}}
 FIGURES = (
-    ("coverage >= 0.95", "coverage", "share>=0.95", 1, ".3f"),
-    ("missed per 1000", "coverage", "share<0.5", 1000, ".0f"),
-    ("still detected", "still-detected", "mean", 1, ".3f"),
-    ("cosine < 0.4", "cosine", "share<0.4", 1, ".3f"),
-    ("PSNR outside, 128 px", "psnr-outside-128", "mean<=100", 1, ".1f"),
+    *(column for column in COLUMNS if column[1] in ("coverage", "still-detected", "cosine", "psnr-outside-128", "touched")),
     ("over-blur", "over-blur", "mean", 1, ".3f"),
-    ("touched", "touched", "mean", 1, ".3f"),
     ("target PSNR", "fidelity-psnr", "mean<=100", 1, ".1f"),
     ("target SSIM", "fidelity-ssim", "mean", 1, ".3f"),
 )
@@ -63,8 +58,9 @@ pictures were centred portraits, so its figures are no like for like.
 {ablation}
 ## On the test sets
 
-`faceblur compare unet`, then `python benchmarks/publish.py RUN MACHINE`. Composited, as `faceblur run` does; rows with `raw` are
-the network's own output, `composite=false`. Figures are `value [low, high]`, 95 % intervals; definitions: docs/metrics.md.
+`faceblur compare unet`, then `python benchmarks/publish.py RUN MACHINE unet-`. Composited, as `faceblur run` does; rows
+with `raw` are the network's own output, `composite=false`. Figures are `value [low, high]`, 95 % intervals; definitions:
+docs/metrics.md.
 
 {compared}
 ## Per category and group
@@ -103,9 +99,7 @@ def take(runs: Path) -> None:
 def published(name: str, methods: list[str], columns: tuple[str, ...] | None = None, *, sliced: bool = False) -> str:
     """Return a heading and a table for each test set: a row per method, or per slice of the first method."""
     parts = []
-    for path in sorted(RESULTS.glob("*.csv")):
-        if path.name.startswith(("speed-", "latency-")):
-            continue
+    for path in sorted(RESULTS.glob("unet-*.csv")):
         rows = [row for row in rows_of(path) if row["method"] in methods and row["value"]]
         found = {(row["method"], row["slice"], row["metric"], row["statistic"]): row for row in rows}
         keys = (

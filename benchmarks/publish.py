@@ -1,6 +1,7 @@
 """Take the tables of a comparison into results/: one CSV file per test set, and what they were measured with.
 
-Usage: python benchmarks/publish.py RUN MACHINE, then python benchmarks/tables.py
+Usage: python benchmarks/publish.py RUN MACHINE [PREFIX], then python benchmarks/tables.py. With a prefix, such as unet-, the
+files stand beside those of another comparison on the same test sets.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ RESULTS = Path(__file__).parents[1] / "results"
 SLICED = ("coverage", "cosine", "still-detected", "reidentified", "psnr-outside-128")  # metrics published per slice too
 
 
-def publish(run: Path, machine: str) -> None:
-    """Write results/TESTSET--MACHINE.csv and .json for every test set of the run."""
+def publish(run: Path, machine: str, prefix: str = "") -> None:
+    """Write results/PREFIX+TESTSET--MACHINE.csv and .json for every test set of the run."""
     facts = json.loads((run / "run.json").read_text())
     with (run / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -24,7 +25,8 @@ def publish(run: Path, machine: str) -> None:
     for testset in facts["testsets"]:
         title = f"{testset['name']}-v{testset['version']}"
         mine = [row for row in rows if row["testset"] == title and (row["slice"] == "all" or row["metric"] in SLICED)]
-        with (RESULTS / f"{title}--{machine}.csv").open("w", newline="") as file:
+        path = RESULTS / f"{prefix}{title}--{machine}.csv"
+        with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(mine[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(mine)
@@ -37,8 +39,8 @@ def publish(run: Path, machine: str) -> None:
             "methods": facts["methods"],
         }
         text = json.dumps({**about, "cost": costs}, indent=1, sort_keys=True)
-        (RESULTS / f"{title}--{machine}.json").write_text(text + "\n")
+        path.with_suffix(".json").write_text(text + "\n")
 
 
 if __name__ == "__main__":
-    publish(Path(sys.argv[1]), sys.argv[2])
+    publish(Path(sys.argv[1]), *sys.argv[2:4])

@@ -55,6 +55,13 @@ one unless `tile.size` is set: on `12mp` the two do not look at the same pixels.
 
 `faceblur --help` takes {start} ms of processor time more than `python -c pass`.
 """
+LATENCY_HEAD = """
+## {name}
+
+Milliseconds for a photo of {photo} pixels, one thread, whole calls; and as a ratio to MediaPipe's detector on the same photo
+(2 means twice as long), median and 5th to 95th percentile of {rounds} rounds. Measured by
+`python benchmarks/latency.py {machine}`.
+"""
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -121,10 +128,19 @@ def speed_section(path: Path) -> str:
     return f"{head}\n{table(rows, ('set', 'contestant', *SPEED))}\n"
 
 
+def latency_section(path: Path) -> str:
+    rows = [{**row, "/ mediapipe": f"{row['/ mediapipe']} [{row['low']}, {row['high']}]"} for row in rows_of(path)]
+    head = LATENCY_HEAD.format(
+        name=path.stem, machine=path.stem.partition("--")[2], photo=rows[0]["photo"], rounds=rows[0]["rounds"]
+    )
+    return f"{head}\n{table(rows, ('network', 'ms', '/ mediapipe'))}\n"
+
+
 def page() -> str:
     """Return the whole page."""
-    sections = [speed_section if path.name.startswith("speed-") else set_section for path in sorted(RESULTS.glob("*.csv"))]
-    return HEAD + "".join(section(path) for section, path in zip(sections, sorted(RESULTS.glob("*.csv")), strict=True))
+    special = {"speed": speed_section, "latency": latency_section}
+    paths = sorted(RESULTS.glob("*.csv"))
+    return HEAD + "".join(special.get(path.name.partition("-")[0], set_section)(path) for path in paths)
 
 
 def front_page() -> str:

@@ -36,7 +36,8 @@ def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, o
     from faceblur_core.backends import make_backend
     from faceblur_core.mcu.quantize import quantize as to_int8
     from faceblur_core.media.files import save
-    from faceblur_core.methods import find_method, parse_settings
+    from faceblur_core.methods import find_method
+    from faceblur_core.options import parse_settings
     from faceblur_core.pipeline import network_of
     from faceblur_core.plugins import installed_plugins
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -21,6 +21,8 @@ Count = Annotated[int, Ge(0), Le(100_000)]
 @dataclass(frozen=True)
 class TrainingConfig:
     """What every trainer is told; each adds fields of its own. Paths are relative to the folder that the command runs in."""
+
+    may_change: ClassVar[frozenset[str]] = frozenset({"data"})  #: what a resumed run may be told anew; the data's content may not
 
     data: str = option("", "data set, a folder made by faceblur dataset build")
     epochs: Annotated[int, Ge(1), Le(100_000)] = option(25, "how often the training photos are seen")

@@ -237,7 +237,7 @@ def check_folder(config: TrainingConfig, out_dir: Path, *, resume: bool) -> None
         raise UsageMistake(f"{out_dir} holds a run: go on with it with --resume, or name another folder")
     before, now = dataclasses.asdict(load_config(type(config), there)), dataclasses.asdict(config)
     for name, value in before.items():
-        if name != "data" and now[name] != value:  # the folder may have moved; its content is checked
+        if name not in config.may_change and now[name] != value:
             raise UsageMistake(f"{out_dir} holds a run with {name}={value}, not {now[name]}; name another folder")
 
 

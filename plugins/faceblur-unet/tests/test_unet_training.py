@@ -18,7 +18,7 @@ from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import as_yaml, checked, load_config
 from faceblur_core.training.schedule import plateau_rate
 from faceblur_unet import training
-from faceblur_unet.architecture import VARIANTS, build_unet, build_variant
+from faceblur_unet.architecture import VARIANTS, build_unet, build_variant, start_as_copy
 from faceblur_unet.batches import Batches
 from faceblur_unet.config import TrainConfig
 from faceblur_unet.data import Pairs, load_split
@@ -77,6 +77,16 @@ def rows(out_dir):
 )
 def test_parameters(variant, count):
     assert build_variant(variant).count_params() == count
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_network_that_starts_as_a_copy_gives_about_its_input(variant):
+    keras.utils.set_random_seed(5)
+    model = build_variant(variant)
+    photos = pictures(4)[0].astype(np.float32) / 255
+    before = float(np.mean(psnr(photos, model(photos))))
+    start_as_copy(model)
+    assert before < 12 and float(np.mean(psnr(photos, model(photos)))) > 20
 
 
 def test_layer_shapes():

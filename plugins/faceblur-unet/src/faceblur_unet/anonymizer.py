@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from faceblur_core.backends import load_network
 from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
+from faceblur_core.letterbox import inner, letterboxed
 from faceblur_core.tiling import check_tile_size, tiles_of
 from faceblur_core.types import Anonymized, Floats, Image, Mask, option
 from faceblur_core.weights import locate
@@ -36,13 +37,9 @@ class Square:
     height: int
     width: int
 
-    @property
     def inner(self) -> tuple[slice, slice]:
-        """Rows and columns of the network's square that show the rectangle."""
-        scale = SIZE / max(self.height, self.width)
-        height, width = max(1, round(self.height * scale)), max(1, round(self.width * scale))
-        top, left = (SIZE - height) // 2, (SIZE - width) // 2
-        return slice(top, top + height), slice(left, left + width)
+        """Return the rows and columns of the network's square that show the rectangle."""
+        return inner(self.height, self.width, SIZE)
 
 
 @dataclass
@@ -105,7 +102,7 @@ class UNet:
         result = self._network(batch)
         if result.shape != batch.shape:
             raise FaceblurError(f"{self.network_file} gives {result.shape} for {batch.shape}; it is no U-Net of faceblur")
-        return batch[0][square.inner], np.clip(result[0][square.inner], 0, 1)
+        return batch[0][square.inner()], np.clip(result[0][square.inner()], 0, 1)
 
     def _apply(self, image: Image, square: Square, mask: Mask, output: Image) -> None:
         """Put what the network changes in a square into the mask and the output, where it hides more than is hidden yet."""
@@ -143,20 +140,9 @@ def _span(marked: NDArray[np.bool_]) -> slice:
 
 
 def _reduced(image: Image, square: Square) -> Floats:
-    """Return a square of an image as the network takes it: 1 x 128 x 128 x 3 in 0..1, black around."""
-    import cv2
-
+    """Return a square of an image as the network takes it: 1 x 128 x 128 x 3 in 0..1."""
     part = image[square.top : square.top + square.height, square.left : square.left + square.width]
-    rows, columns = square.inner
-    size = columns.stop - columns.start, rows.stop - rows.start
-    batch = np.zeros((1, SIZE, SIZE, 3), np.float32)
-    if part.shape[:2] == (size[1], size[0]):
-        small = part
-    else:
-        method = cv2.INTER_AREA if max(part.shape[:2]) > SIZE else cv2.INTER_CUBIC
-        small = cv2.resize(np.ascontiguousarray(part), size, interpolation=method)
-    batch[0, rows, columns] = small / np.float32(255)
-    return batch
+    return letterboxed(part, SIZE)[None] / np.float32(255)
 
 
 def lost_detail(before: Floats, after: Floats) -> Floats:

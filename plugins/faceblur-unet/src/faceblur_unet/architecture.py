@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import layers
 
 from faceblur_unet.config import SIZE
@@ -55,6 +56,27 @@ def build_unet(
         x = convolutions(x, count, f"decoder{level}")
     blurred = layers.Conv2D(3, 1, activation="sigmoid", dtype="float32", data_format="channels_last", name="blurred")
     return keras.Model(inputs, blurred(x), name=name)
+
+
+def start_as_copy(model: keras.Model) -> None:
+    """Set a new network's weights so that it gives about its input, for most of a photo is to stay.
+
+    The first three filters of the convolutions at full size pass red, green and blue on (Dirac initialization, Zagoruyko and
+    Komodakis, 2017); the rest of the network begins with little influence.
+    """
+    skipped = model.get_layer("encoder1_conv2").filters
+    for name in ("encoder1_conv1", "encoder1_conv2", "decoder1_conv1", "decoder1_conv2"):
+        kernel, bias = model.get_layer(name).get_weights()
+        first = kernel.shape[2] - skipped if name == "decoder1_conv1" else 0  # the skip comes after what is below
+        kernel[..., :3] = 0
+        for colour in range(3):
+            kernel[1, 1, first + colour, colour] = 1
+        bias[:3] = 0
+        model.get_layer(name).set_weights([kernel, bias])
+    kernel, bias = model.get_layer("blurred").get_weights()
+    kernel *= 0.1
+    kernel[0, 0, :3] = 4.6 * np.eye(3)  # sigmoid(4.6 x - 2.3) is about x
+    model.get_layer("blurred").set_weights([kernel, bias - 2.3])
 
 
 def build_variant(variant: str, precision: Precision = "float32") -> keras.Model:

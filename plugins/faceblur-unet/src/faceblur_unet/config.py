@@ -26,6 +26,7 @@ class TrainConfig(TrainingConfig):
     weights: str = option("", "start from this .keras or .weights.h5 file; empty: from random weights")
     teacher: str = option("", "distillation: the teacher's .keras or .weights.h5 file")
     alpha: Share = option(0.7, "distillation: weight of the loss to the truth; the rest is the loss to the teacher")
+    copy_start: bool = option(False, "a new network begins as one that copies its input")
     optimizer: Literal["adam", "adamw"] = option("adamw", "adamw is adam with weight_decay")
     precision: Literal["float32", "mixed_bfloat16"] = option("float32", "mixed_bfloat16 computes in 16 bits, keeps 32")
 

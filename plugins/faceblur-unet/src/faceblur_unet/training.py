@@ -21,7 +21,7 @@ from faceblur_core.errors import UsageMistake
 from faceblur_core.training.data import identity
 from faceblur_core.training.run import TrainingRun, replace
 from faceblur_core.training.schedule import plateau_rate, step_rates
-from faceblur_unet.architecture import build_variant
+from faceblur_unet.architecture import build_variant, start_as_copy
 from faceblur_unet.batches import Batches
 from faceblur_unet.config import TrainConfig
 from faceblur_unet.data import load_split
@@ -72,6 +72,8 @@ class _Run(TrainingRun[TrainConfig]):
 
     def begin(self) -> None:
         if not self.config.weights:
+            if self.config.copy_start:
+                start_as_copy(self.model)
             return
         source = load_network(Path(self.config.weights), self.config.variant)
         try:
