@@ -49,12 +49,14 @@ def _reader_of(path: Path) -> str:
 
 
 def _suffixes() -> dict[str, tuple[str, ...]]:
-    """Return what each backend reads; those that cannot be imported read nothing."""
+    """Return what each backend reads that can be imported and does not want to be asked for by name."""
     plugins = installed_plugins()
     found = {}
     for name in plugins.names("backend"):
         try:
-            found[name] = tuple(plugins.factory("backend", name).suffixes)
+            backend = plugins.factory("backend", name)
         except FaceblurError:
             continue
+        if not getattr(backend, "by_name_only", False):
+            found[name] = tuple(backend.suffixes)
     return found

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from faceblur_core.errors import UnknownName, UsageMistake
 from faceblur_core.options import Option, converted, describe_options, read_yaml, shipped_configs
-from faceblur_core.options import parse_settings as parse_settings
 from faceblur_core.plugins import Plugins, Registered
 
 if TYPE_CHECKING:

@@ -239,7 +239,10 @@ class Predictor(Protocol):
 
 
 class Backend(Protocol):
-    """Runs model files of one format, and lowers them to TensorFlow Lite for microcontrollers if it can."""
+    """Runs model files of one format, and lowers them to TensorFlow Lite for microcontrollers if it can.
+
+    With a class attribute ``by_name_only`` that is true, ``backend=auto`` passes it over.
+    """
 
     suffixes: ClassVar[tuple[str, ...]]  #: the file name endings that it reads, such as ``(".onnx",)``
 

@@ -64,6 +64,7 @@ def test_our_own_plugins_come_by_the_same_door():
         "dataset",
         "train",
         "quantize",
+        "export-mcu",
         "testset",
         "compare",
         "verify",

@@ -96,3 +96,19 @@ def test_missing_weights_show_in_the_list_and_end_a_run_in_one_line(cli, empty, 
     (tmp_path / "a.png").write_bytes(b"x")
     result = cli("run", "-m", "yunet", tmp_path / "a.png", "-o", tmp_path / "out")
     assert result.code == 1 and "model file yunet.onnx is missing" in result.err and result.err.count("\n") == 1
+
+
+def test_a_file_that_ships_in_a_package_is_found_and_checked(empty, tmp_path, monkeypatch):
+    folder = tmp_path / "shippingplug" / "weights"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    (folder / "net.bin").write_bytes(BODY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert locate(net(package="shippingplug")) == folder / "net.bin"
+    with pytest.raises(MissingWeights, match="is not the file that is expected"):
+        locate(net(package="shippingplug", digest="0" * 64))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "net.bin").write_bytes(BODY)
+    monkeypatch.setenv("FACEBLUR_MODELS", str(tmp_path / "models"))
+    assert locate(net(package="shippingplug")).parent == tmp_path / "models"
+    assert present(net(package="no_such_package_here")) is not None

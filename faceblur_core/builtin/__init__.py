@@ -54,6 +54,16 @@ def faceblur_metrics() -> Iterable[Component]:
 
 
 @hookimpl
+def faceblur_backends() -> Iterable[Component]:
+    yield Component(
+        name="mcu",
+        summary="Full-int8 .tflite files as the C that export-mcu writes, compiled for this machine",
+        factory="faceblur_core.mcu.backend:Mcu",
+        licence="MIT AND Apache-2.0",
+    )
+
+
+@hookimpl
 def faceblur_commands() -> Iterable[Component]:
     yield Component(name="run", summary="Anonymize photos and folders of photos", factory="faceblur_core.cli.run:run")
     yield Component(name="methods", summary="List methods and their options", factory="faceblur_core.cli.methods:methods")
@@ -66,6 +76,12 @@ def faceblur_commands() -> Iterable[Component]:
         name="quantize",
         summary="Turn a method's network into int8 for small devices",
         factory="faceblur_core.cli.quantize:quantize",
+        licence="MIT AND Apache-2.0",
+    )
+    yield Component(
+        name="export-mcu",
+        summary="Turn a method's network into C for a microcontroller, and check it on a simulated board",
+        factory="faceblur_core.cli.export_mcu:export_mcu",
         licence="MIT AND Apache-2.0",
     )
     yield Component(name="testset", summary="Make, list and verify test sets", factory="faceblur_core.cli.testset:testset")

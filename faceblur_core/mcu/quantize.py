@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable
 
 from faceblur_core.errors import FaceblurError, MissingDependency
+from faceblur_core.mcu.graph import self_contained
 from faceblur_core.types import Floats
 
 
@@ -41,6 +42,6 @@ def quantize(model: bytes, inputs: Iterable[Floats]) -> bytes:
             warnings.simplefilter("ignore")
             worker = quantizer.Quantizer(model, recipe.static_wi8_ai8())
             seen = worker.calibrate({name: samples}, num_threads=1)
-            return bytes(worker.quantize(seen, enable_progress_report=False).quantized_model)
+            return self_contained(bytes(worker.quantize(seen, enable_progress_report=False).quantized_model))
     except (ValueError, RuntimeError) as error:
         raise FaceblurError(f"the network cannot be quantized: {' '.join(str(error).split())[:150]}") from None
