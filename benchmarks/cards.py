@@ -17,7 +17,7 @@ from tables import COLUMNS, figure, rows_of, table
 ROOT = Path(__file__).parents[1]
 CARDS, RESULTS = ROOT / "plugins/faceblur-unet/cards", ROOT / "results"
 WEIGHTS = ROOT / "plugins/faceblur-unet/src/faceblur_unet/weights"
-NETWORKS = ("teacher", "student-v2", "student-v1", "student-v0")
+NETWORKS = ("teacher", "student-v1")
 CURVES = ("loss", "mse", "mae", "ssim", "psnr")
 #: the thesis's own figures on its own validation pictures, from its tables
 THESIS = {"teacher": {"val_mse": 5.19e-4, "val_mae": 0.0110, "val_ssim": 0.959, "val_psnr": 34.19}}
@@ -38,7 +38,7 @@ Made by `benchmarks/cards.py` from the training run in [`{name}/`]({name}/) and 
 | | |
 |---|---|
 | files | {files} |
-| input, output | 128 x 128 x 3, RGB in 0..1; int8: scale 1/255 in |
+| input, output | 128 x 128 x 3, RGB in 0..1; int8 in and out in the int8 files |
 | data | {data} |
 | training | {training} |
 | machine | {machine} |
@@ -89,9 +89,11 @@ def take(runs: Path) -> None:
         if not (source / "model.keras").is_file():
             print(f"{source} holds no finished run; its card stays as it is")
             continue
-        target.mkdir(parents=True, exist_ok=True)
-        for file in ("config.yaml", "log.csv", "run.json"):
-            shutil.copyfile(source / file, target / file)
+        for part in ("", "-first", "-alone"):
+            if (runs / f"{name}{part}").is_dir():
+                (CARDS / f"{name}{part}").mkdir(parents=True, exist_ok=True)
+                for file in ("config.yaml", "log.csv", "run.json"):
+                    shutil.copyfile(runs / f"{name}{part}" / file, CARDS / f"{name}{part}" / file)
         for curve in CURVES:
             shutil.copyfile(source / "curves" / f"{curve}.png", target / f"{curve}.png")
 
@@ -128,12 +130,12 @@ def page(name: str) -> str:
         log = list(csv.DictReader(file))
     best = run["best"]
     student = name != "teacher"
-    sizes = {path.name: path.stat().st_size for path in (WEIGHTS / f"unet-{name}.tflite", WEIGHTS / f"unet-{name}-int8.tflite")}
+    sizes = {path.name: path.stat().st_size for path in sorted(WEIGHTS.glob(f"unet-{name}*.tflite"))}
     kinds = ["val_mse", "val_mae", "val_ssim", "val_psnr"]
     validated = [{"": "here", **{kind: f"{best[kind]:.4g}" for kind in kinds}}]
     if name in THESIS:
         validated.append({"": "thesis", **{kind: f"{THESIS[name][kind]:.4g}" for kind in kinds}})
-    methods = [f"unet-{name}", f"unet-{name}-int8", f"unet-{name} raw", f"unet-{name}-int8 raw"]
+    methods = [f"unet-{name}{form}" for form in ("-int8", "", "-int8 raw", " raw")]
     return PAGE.format(
         name=name,
         what=f"An end-to-end U-Net that blurs faces: {run['parameters']:,} parameters"
@@ -143,13 +145,28 @@ def page(name: str) -> str:
         f"manifest `{run['data']['manifest_sha256'][:12]}`",
         training=f"[config]({name}/config.yaml), seed {run['seed']}, {run['epochs']} epochs; [log]({name}/log.csv)",
         machine=f"{run['machine']}; {', '.join(f'{key} {value}' for key, value in run['versions'].items())}",
-        summary=f"{len(log)} epochs in {run['seconds'] / 3600:.1f} hours; the best is epoch {best['epoch']:.0f}.",
+        summary=f"{len(log)} epochs in {run['seconds'] / 3600:.1f} hours; the best is epoch {best['epoch']:.0f}." + first(name),
         curves="\n".join(f"![{curve} over the epochs, training blue, validation red]({name}/{curve}.png)" for curve in CURVES),
         validation=f"{run['data']['val']:,}",
         validated=table(validated, list(validated[0])) + "\n",
         ablation=ablation(name, best),
         compared=published(name, methods),
-        sliced=published(name, methods[1:2], SLICED, sliced=True),
+        sliced=published(name, methods[:1], SLICED, sliced=True),
+    )
+
+
+def first(name: str) -> str:
+    """Return what there is to say of a run whose weights this one began with."""
+    path = CARDS / f"{name}-first" / "run.json"
+    if not path.is_file():
+        return ""
+    run = json.loads(path.read_text())
+    return (
+        f" It began with the best weights, of epoch {run['best']['epoch']:.0f}, of a [first run]({name}-first/log.csv)"
+        f" ([config]({name}-first/config.yaml)) that was stopped after {run['epochs']} epochs. That one's data set had the same"
+        " photos and a lighter, smaller blur (sigma 0.11, grow 1.18, feather 0.1: configs/datasets/faces12k.yaml as of commit"
+        f" 9fad635, manifest `{run['data']['manifest_sha256'][:12]}`), under which a detector still finds many faces:"
+        " `python benchmarks/target_blur.py celebahq`."
     )
 
 

@@ -18,11 +18,10 @@ import numpy as np
 from faceblur_core.media.images import read_photo
 from faceblur_core.methods import find_method
 from faceblur_core.plugins import installed_plugins
+from faceblur_unet import SHIPPED
 
 RESULTS = Path(__file__).parents[1] / "results"
-NETWORKS = [
-    f"unet-{variant}{form}" for variant in ("student-v0", "student-v1", "student-v2", "teacher") for form in ("-int8", "")
-]
+NETWORKS = [f"unet-{name}" for name in SHIPPED]
 ROUNDS = 41
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from faceblur_core import hookspecs
 from faceblur_core.methods import find_method, named_methods
+from faceblur_core.pipeline import close
 from faceblur_core.plugins import installed_plugins
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +55,7 @@ def test_every_method_file_can_be_made(name, shared):
     assert method.summary
     assert set(method.options) <= {f"{prefix}{option.name}" for prefix, option in method.describe()}
     anonymize = method.make()
-    anonymize.close()
+    close(anonymize)
 
 
 def test_method_files_ship_with_the_package():

@@ -1,5 +1,6 @@
 """The anonymizer on made-up networks, the backends against each other, quantization, and the networks that ship."""
 
+import hashlib
 import re
 
 import numpy as np
@@ -8,15 +9,21 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from skimage import data
 
 from faceblur_core.backends import load_network, make_backend
 from faceblur_core.cli.quantize import quantize as quantize_command
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.mcu.quantize import quantize
-from faceblur_core.testing import BackendContract
+from faceblur_core.media.images import read_photo
+from faceblur_core.plugins import installed_plugins
+from faceblur_core.testing import AnonymizerContract, BackendContract
 from faceblur_core.types import HasNetwork
+from faceblur_core.weights import locate
+from faceblur_unet import SHIPPED
 from faceblur_unet.anonymizer import Square, UNet, change_mask, lost_detail
 from faceblur_unet.architecture import build_variant
+from faceblur_unet.config import PARAMETERS
 
 # Keras 3.15 on TensorFlow makes an array in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
@@ -75,7 +82,7 @@ def test_the_square_holds_the_rectangle_and_touches_two_sides(height, width):
 
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (300, 500), (511, 200), (90, 60)])
 def test_only_what_the_network_changes_is_changed(models, height, width):
-    photo = dark(height, width)
+    photo = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
     result = unet_with(blurs(50, 50, 24, 20), models)(photo)
     changed = (result.image != photo).any(axis=2)
     assert (result.mask > 0)[changed].all() and changed.any()
@@ -83,7 +90,7 @@ def test_only_what_the_network_changes_is_changed(models, height, width):
     ys, xs = np.nonzero(result.mask >= 0.5)
     top, left = (part.start for part in Square(0, 0, height, width).inner())
     wanted = [(50 - top) * scale, (74 - top) * scale, (50 - left) * scale, (70 - left) * scale]
-    assert np.allclose([ys.min(), ys.max() + 1, xs.min(), xs.max() + 1], wanted, atol=6 * scale)
+    assert np.allclose([ys.min(), ys.max() + 1, xs.min(), xs.max() + 1], wanted, atol=10 * scale)
     assert (result.mask >= 0.99)[int(62 * scale - top * scale), int(60 * scale - left * scale)]
 
 
@@ -283,3 +290,46 @@ def test_the_command_says_what_is_wrong(models, tmp_path, method, listed, messag
     arguments = ["-m", method, *settings, "-c", tmp_path / "list.yaml", "--data", tmp_path, "-o", tmp_path / "x.tflite"]
     done = CliRunner().invoke(quantize_command, [str(item) for item in arguments])
     assert done.exit_code != 0 and message in done.output and not (tmp_path / "x.tflite").exists()
+
+
+# --- the networks that ship
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_ships_is_what_the_table_says(name):
+    weights = SHIPPED[name]
+    path = locate(weights)
+    assert path.parent.name == "weights" and path.stat().st_size == weights.size
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == weights.sha256[0]
+
+
+def test_sizes_are_those_that_a_board_is_planned_for():
+    assert SHIPPED["student-v1-int8"].size <= 518_912
+
+
+class TestUNet(AnonymizerContract):
+    name = "unet"
+    photo = data.astronaut()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_astronauts_face_is_hidden_and_most_of_the_photo_stays(name):
+    anonymize = UNet(weights=name)
+    result = anonymize(data.astronaut())
+    assert result.mask[70:170, 185:262].mean() > 0.95 and (result.mask == 0).mean() > 0.6
+    assert anonymize.parameters == PARAMETERS[name.removesuffix("-int8")]
+
+
+#: least share of portraits whose face is hidden, below what was measured
+FLOORS = {"teacher-int8": 0.95, "student-v1-int8": 0.9}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_portraits(name, shared):
+    anonymize, find = UNet(weights=name), installed_plugins().make("detector", "yunet")
+    hidden = []
+    for path in sorted((shared / "data" / "celebahq" / "test" / "images").glob("*"))[:40]:
+        photo = read_photo(path.read_bytes()).frames[0].rgb()
+        box = np.clip(find(photo).boxes[0], 0, None).astype(int)
+        hidden.append(anonymize(photo).mask[box[1] : box[3], box[0] : box[2]].mean())
+    assert np.mean(np.array(hidden) > 0.9) >= FLOORS[name]

@@ -17,7 +17,13 @@ def _shipped(name: str, size: int, sha256: str) -> Weights:
 
 
 #: weights that ``weights=`` knows by name
-SHIPPED = {name: _shipped(name, size, sha256) for name, size, sha256 in ()}
+SHIPPED = {
+    name: _shipped(name, size, sha256)
+    for name, size, sha256 in (
+        ("student-v1-int8", 517_344, "312dd83940dfa0740cad45325239d4f9988a1a75872073e0a57cc9cb2b5a54d9"),
+        ("teacher-int8", 1_982_976, "eb3d1fe5742fc60ab9aeda1fb41863e7601f92ff01034a6914de197f6cea28bb"),
+    )
+}
 
 
 @hookimpl

@@ -24,7 +24,7 @@ from faceblur_unet.config import PARAMETERS, SIZE
 CHANGED = np.float32(0.004)  #: mask of pixels that only ``composite=false`` changes: more than 0, far from hidden
 
 
-FAINT = np.float32(1e-4)  #: variance of detail, of values in 0..1, that counts for little
+FAINT = np.float32(6e-4)  #: variance of detail, of values in 0..1, that counts for little
 SURE = 10  #: pixels
 
 
@@ -51,14 +51,14 @@ class UNet:
     other pixel stays, to the bit.
     """
 
-    weights: str = option("student-v1-int8", "teacher, student-v0, -v1 or -v2, each also with -int8; or a model file")
+    weights: str = option("student-v1-int8", "a network that ships, teacher-int8 or student-v1-int8; or a model file")
     backend: str = option("auto", "what runs the network, see faceblur plugins; auto: by the file's ending")
     threads: Annotated[int, Ge(1), Le(64)] = option(1, "of the backend, if it can use more than one")
     composite: bool = option(True, "false: the whole enlarged output of the network, as it is")
     tiles: Annotated[int, Ge(0)] = option(0, "side in pixels of tiles that go through the network too, for small faces; 0: none")
     overlap: Annotated[float, Ge(0), Lt(0.9)] = option(0.25, "overlap of tiles, as a share of their side")
-    low: Annotated[float, Gt(0), Lt(1)] = option(0.45, "share of lost detail from which a pixel can be hidden")
-    high: Annotated[float, Gt(0), Lt(1)] = option(0.8, "share of lost detail that a hidden region must reach somewhere")
+    low: Annotated[float, Gt(0), Lt(1)] = option(0.35, "share of lost detail from which a pixel can be hidden")
+    high: Annotated[float, Gt(0), Lt(1)] = option(0.9, "share of lost detail that a hidden region must reach somewhere")
     least: Annotated[float, Ge(0), Lt(1)] = option(0.0025, "smallest region that counts, as a share of the network's square")
     model_files: list[Path] = field(init=False, repr=False)
     network_file: Path = field(init=False, repr=False)
