@@ -54,7 +54,7 @@ def export_mcu(
     """Turn a method's network into C for a microcontroller, and check it on a simulated board.
 
     \b
-    faceblur export-mcu --method unet-student-v1 --board stm32h743 -o v1-on-h743
+    faceblur export-mcu --method unet-student-v1-int8 --board stm32h743 -o v1-on-h743
     faceblur export-mcu --tflite mine.tflite --board rp2350 -o mine
     faceblur export-mcu --fit
     """

@@ -19,7 +19,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("-m", "--method", required=True, help="A method around one float network, such as unet-teacher.")
+@click.option("-m", "--method", required=True, help="A method around one float network, such as unet with weights of your own.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the method. Repeatable.")
 @click.option("-c", "--config", type=PATH, required=True, help="YAML file that lists pictures to see the ranges on, or its name.")
 @click.option("--data", type=PATH, default=Path(), help="Folder that the list's paths begin in. Default: this one.")

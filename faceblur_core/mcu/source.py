@@ -15,7 +15,7 @@ from faceblur_core.mcu.graph import parse
 from faceblur_core.mcu.halves import quantizable
 from faceblur_core.mcu.pictures import frames, pixels
 from faceblur_core.mcu.quantize import quantize
-from faceblur_core.types import HasNetwork, Image
+from faceblur_core.types import Floats, HasNetwork, Image
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +33,10 @@ def from_component(name: str, component: HasNetwork, photos: Iterable[Image], co
     :param count: of frames
     :raises FaceblurError: if the network cannot be lowered or quantized
     """
-    batches = [component.network_inputs(photo) for photo in photos]
+    batches: Iterable[Floats] = (component.network_inputs(photo) for photo in photos)
     model = int8_model(component)
     if model is None:
+        batches = list(batches)
         inputs = [batch[index : index + 1] for batch in batches for index in range(len(batch))]
         path = component.network_file
         model = quantize(make_backend(path).to_tflite(path), inputs)

@@ -22,8 +22,6 @@ from faceblur_unet import SHIPPED
 from faceblur_unet.config import PARAMETERS, SIZE
 
 CHANGED = np.float32(0.004)  #: mask of pixels that only ``composite=false`` changes: more than 0, far from hidden
-
-
 FAINT = np.float32(6e-4)  #: variance of detail, of values in 0..1, that counts for little
 SURE = 10  #: pixels
 
@@ -80,10 +78,12 @@ class UNet:
         started = time.perf_counter()
         height, width = image.shape[:2]
         mask, output = np.zeros((height, width), np.float32), np.array(image)
-        for square in self._squares(height, width):
-            self._apply(image, square, mask, output)
+        squares = list(self._squares(height, width))
+        seen = [self._see(image, square) for square in squares]
+        for square, (before, after) in zip(squares, seen, strict=True):
+            self._apply(image, square, before, after, mask, output)
         if not self.composite:
-            output = self._raw(image)
+            output = _enlarged(seen[0][1], height, width)
             np.maximum(mask, CHANGED * (output != image).any(axis=2), out=mask)
         return Anonymized(output, mask, None, {"ms": {"network": (time.perf_counter() - started) * 1e3}})
 
@@ -104,11 +104,10 @@ class UNet:
             raise FaceblurError(f"{self.network_file} gives {result.shape} for {batch.shape}; it is no U-Net of faceblur")
         return batch[0][square.inner()], np.clip(result[0][square.inner()], 0, 1)
 
-    def _apply(self, image: Image, square: Square, mask: Mask, output: Image) -> None:
+    def _apply(self, image: Image, square: Square, before: Floats, after: Floats, mask: Mask, output: Image) -> None:
         """Put what the network changes in a square into the mask and the output, where it hides more than is hidden yet."""
         import cv2
 
-        before, after = self._see(image, square)
         small = change_mask(lost_detail(before, after), self.low, self.high, self.least)
         if not small.any():
             return
@@ -125,12 +124,13 @@ class UNet:
         np.copyto(output[rows, columns][box], blended, where=used[box][..., None])
         np.maximum(mask[rows, columns], alpha, out=mask[rows, columns])
 
-    def _raw(self, image: Image) -> Image:
-        import cv2
 
-        _, after = self._see(image, Square(0, 0, *image.shape[:2]))
-        enlarged = cv2.resize(after, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-        return np.clip(np.rint(enlarged * 255), 0, 255).astype(np.uint8)
+def _enlarged(after: Floats, height: int, width: int) -> Image:
+    """Return a network's output, h x w x 3 in 0..1, as a picture of that size."""
+    import cv2
+
+    enlarged = cv2.resize(after, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.clip(np.rint(enlarged * 255), 0, 255).astype(np.uint8)
 
 
 def _span(marked: NDArray[np.bool_]) -> slice:
