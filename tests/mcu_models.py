@@ -78,9 +78,32 @@ class ModelBuilder:
     def build(self, inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
         """Return the .tflite file."""
         self.graph.inputs, self.graph.outputs = np.array(inputs, np.int32), np.array(outputs, np.int32)
+        signature = schema.SignatureDefT()
+        signature.signatureKey, signature.subgraphIndex = "serving_default", 0
+        signature.inputs, signature.outputs = [], []
+        for name, indices, maps in (("input", inputs, signature.inputs), ("output", outputs, signature.outputs)):
+            for number, index in enumerate(indices):
+                entry = schema.TensorMapT()
+                entry.name, entry.tensorIndex = f"{name}{number}", index
+                maps.append(entry)
+        self.model.signatureDefs = [signature]
         builder = flatbuffers.Builder(1024)
         builder.Finish(self.model.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())
+
+    def to_float(self) -> None:
+        """Turn all tensors so far into float32 ones of the same values."""
+        for record in self.graph.tensors:
+            if record.type == schema.TensorType.FLOAT32 or not len(record.quantization.scale):
+                continue
+            if record.buffer:
+                dtype = np.int8 if record.type == schema.TensorType.INT8 else np.int32
+                buffer = self.model.buffers[record.buffer]
+                values = np.frombuffer(buffer.data.tobytes(), dtype).reshape(record.shape)
+                scales = np.asarray(record.quantization.scale)
+                shape = [-1 if axis == record.quantization.quantizedDimension else 1 for axis in range(values.ndim)]
+                buffer.data = np.frombuffer((values * scales.reshape(shape)).astype("<f4").tobytes(), np.uint8)
+            record.type, record.quantization = schema.TensorType.FLOAT32, None
 
     def conv(
         self,
@@ -157,7 +180,7 @@ class ModelBuilder:
         target = (1, shape[1] * factor, shape[2] * factor, channels)
         weights = rng.integers(-127, 128, (channels, factor, factor, shape[3]), np.int8)
         constants = self.weights_and_bias(rng, weights, source, channels, 0)
-        sizes = self.tensor((4,), data=np.array(target, np.int32))
+        sizes = self.tensor((4,), [], data=np.array(target, np.int32))
         out = self.tensor(target, scale, zero)
         inputs = [sizes, constants[0], source, *(constants[1:] if bias else [])]
         return self.op("TRANSPOSE_CONV", inputs, out, "TransposeConvOptions", padding=VALID, strideH=factor, strideW=factor)
@@ -219,8 +242,8 @@ def _size(shape: Sequence[int], kernel: tuple[int, int], stride: tuple[int, int]
     return (int(shape[1]) - kernel[0]) // stride[0] + 1, (int(shape[2]) - kernel[1]) // stride[1] + 1
 
 
-def small_unet(size: int = 16, filters: Sequence[int] = (4, 8), seed: int = 0) -> bytes:
-    """Return a U-Net of the same operators as ours, size x size x 3 in and out."""
+def small_unet(size: int = 16, filters: Sequence[int] = (4, 8), seed: int = 0, *, floats: bool = False) -> bytes:
+    """Return a U-Net of the same operators as ours, size x size x 3 in and out, full int8 or float."""
     rng = np.random.default_rng(seed)
     model = ModelBuilder()
     photo = x = model.tensor((1, size, size, 3), 1 / 255, -128, name="photo")
@@ -233,7 +256,11 @@ def small_unet(size: int = 16, filters: Sequence[int] = (4, 8), seed: int = 0) -
     x = model.conv(rng, x, 2 * filters[-1], scale=0.05, name="bottleneck/Relu")
     for level, channels in reversed(list(enumerate(filters))):
         x = model.transpose_conv(rng, x, channels, scale=0.06, zero=5)
-        x = model.concatenate([x, model.like("QUANTIZE", skips[level], 0.06, 5, "QuantizeOptions")])
+        skip = skips[level] if floats else model.like("QUANTIZE", skips[level], 0.06, 5, "QuantizeOptions")
+        x = model.concatenate([x, skip])
         x = model.conv(rng, x, channels, scale=0.07, name=f"decoder{level}_conv/Relu")
     x = model.conv(rng, x, 3, (1, 1), activation=NONE, scale=0.05, zero=7)
-    return model.build([photo], [model.like("LOGISTIC", x, 1 / 256, -128)])
+    x = model.like("LOGISTIC", x, 1 / 256, -128)
+    if floats:
+        model.to_float()
+    return model.build([photo], [x])

@@ -180,17 +180,37 @@ def self_contained(model: bytes) -> bytes:
 
     :raises FaceblurError: if it is no .tflite file
     """
+    return with_constants(model, {})
+
+
+def with_constants(model: bytes, constants: Mapping[int, NDArray[Any]]) -> bytes:
+    """Return a .tflite file with other values of some float32 constants, by tensor, and all inside of the flatbuffer.
+
+    :raises FaceblurError: if it is no .tflite file
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    parse(model)
+    graph = parse(model)
     content = schema.ModelT.InitFromPackedBuf(model, 0)
-    if all(buffer.offset <= 1 for buffer in content.buffers):
+    if not constants and all(buffer.offset <= 1 for buffer in content.buffers):
         return model
     for buffer in content.buffers:
         if buffer.offset > 1:
             buffer.data = np.frombuffer(_stored(buffer, model), np.uint8)
             buffer.offset = buffer.size = 0
+    records = content.subgraphs[0].tensors
+    former = {records[index].buffer for index in constants}
+    for index, values in constants.items():
+        tensor = graph.tensors[index]
+        if tensor.data is None or tensor.dtype != "float32" or tensor.shape != values.shape:
+            raise ValueError(f"tensor {tensor.name!r} is no float32 constant of the shape {values.shape}")
+        buffer = schema.BufferT()  # a new one: equal constants may share theirs
+        buffer.data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)
+        records[index].buffer = len(content.buffers)
+        content.buffers.append(buffer)
+    for index in former - {record.buffer for record in records}:
+        content.buffers[index].data = None
     builder = flatbuffers.Builder(len(model))
     builder.Finish(content.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from faceblur_core.errors import FaceblurError, MissingDependency
-from faceblur_core.mcu.graph import self_contained
+from faceblur_core.mcu.equalize import equalized
+from faceblur_core.mcu.graph import parse, self_contained
 from faceblur_core.types import Floats
 
 
 def quantize(model: bytes, inputs: Iterable[Floats]) -> bytes:
     """Return a float .tflite file as full int8: weights per channel, activations per tensor, by the ranges seen on ``inputs``.
 
-    Made by ai-edge-quantizer's static recipe; min and max are moving averages over the inputs, in their order.
+    Made by ai-edge-quantizer's static recipe after :mod:`equalization <faceblur_core.mcu.equalize>`; min and max of
+    activations are moving averages over the inputs, in their order, those of the input itself the smallest and the largest value.
 
     :param model: float, one input of a static shape, one output
     :param inputs: arrays of that shape, float32; some dozens of typical ones
@@ -40,8 +45,19 @@ def quantize(model: bytes, inputs: Iterable[Floats]) -> bytes:
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():  # a progress bar, and advice about memory
             warnings.simplefilter("ignore")
+            model = equalized(model, (batch for sample in samples for batch in sample.values()))
             worker = quantizer.Quantizer(model, recipe.static_wi8_ai8())
-            seen = worker.calibrate({name: samples}, num_threads=1)
+            seen = _whole_input(worker.calibrate({name: samples}, num_threads=1), model, samples)
             return self_contained(bytes(worker.quantize(seen, enable_progress_report=False).quantized_model))
     except (ValueError, RuntimeError) as error:
         raise FaceblurError(f"the network cannot be quantized: {' '.join(str(error).split())[:150]}") from None
+
+
+def _whole_input(seen: dict[str, Any], model: bytes, samples: Sequence[Mapping[str, Floats]]) -> dict[str, Any]:
+    """Return the calibration with the input's whole range: a moving average would clip a photo's white."""
+    graph = parse(model)
+    entry = seen[graph.tensors[graph.inputs[0]].name]
+    values = [batch for sample in samples for batch in sample.values()]
+    entry["min"] = np.full_like(entry["min"], min(batch.min() for batch in values))
+    entry["max"] = np.full_like(entry["max"], max(batch.max() for batch in values))
+    return seen
