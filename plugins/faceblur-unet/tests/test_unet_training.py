@@ -18,7 +18,7 @@ from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import as_yaml, checked, load_config
 from faceblur_core.training.schedule import plateau_rate
 from faceblur_unet import training
-from faceblur_unet.architecture import VARIANTS, build_unet, build_variant, start_as_copy
+from faceblur_unet.architecture import VARIANTS, build_unet, build_variant, fold, start_as_copy
 from faceblur_unet.batches import Batches
 from faceblur_unet.config import TrainConfig
 from faceblur_unet.data import Pairs, load_split
@@ -101,6 +101,20 @@ def test_layer_shapes():
     assert shapes["bottleneck_conv1"] == shapes["bottleneck_conv2"] == (16, 16, 256)
     assert shapes["blurred"] == (128, 128, 3)
     assert VARIANTS["teacher"] == ((32, 64, 128), 256)
+
+
+def test_folded_batch_normalization_infers_the_same():
+    keras.utils.set_random_seed(5)
+    trained, model = build_variant("student-v0", batch_norm=True), build_variant("student-v0")
+    rng = np.random.default_rng(0)
+    for layer in trained.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 2, weight.shape) for weight in layer.get_weights()])
+    fold(trained, model)
+    photos = pictures(4)[0].astype(np.float32) / 255
+    np.testing.assert_allclose(model(photos), trained(photos), atol=1e-5)
+    assert float(np.std(model(photos))) > 0.01
+    assert not any(layer.name.startswith(("encoder1", "decoder1")) for layer in trained.layers if layer.name.endswith("_norm"))
 
 
 def test_16_bits_inside_32_outside():
@@ -370,6 +384,27 @@ def half_an_epoch(run, real=training._Run.one_epoch):
         run.model.fit(run.batches, epochs=1, steps_per_epoch=2, verbose=0)  # lost with the interruption
         raise KeyboardInterrupt
     real(run)
+
+
+def test_a_run_with_batch_normalization_resumes_and_saves_it_folded(config, tmp_path, monkeypatch, folder):
+    normalized = dataclasses.replace(config, batch_norm=True, epochs=2)
+    training.train(normalized, tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Run, "_line", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(normalized, tmp_path / "run")
+    training.train(normalized, tmp_path / "run", resume=True, progress=False)
+    models = [load_network(tmp_path / name / "model.keras", "student-v0") for name in ("whole", "run")]
+    assert models[0].count_params() == 120_843
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(one, other)
+    photos = load_split(folder, "val")
+    made = outputs(models[0], photos.photos) / 255
+    best = min(float(row["val_mse"]) for row in rows(tmp_path / "whole"))
+    assert np.square(made - photos.truths[..., :3] / 255).mean() == pytest.approx(best, rel=0.01)
+    tuned = dataclasses.replace(normalized, weights=str(tmp_path / "whole" / "model.keras"))
+    with pytest.raises(UsageMistake, match="batch_norm is for a new network"):
+        training.train(tuned, tmp_path / "tuned", progress=False)
 
 
 def test_resume_refuses_another_config_other_data_and_damage(config, whole, folder, tmp_path):

@@ -12,6 +12,7 @@ from keras import layers
 from faceblur_unet.config import SIZE
 
 Precision = Literal["float32", "mixed_bfloat16"]
+NORM = "_norm"  #: what the name of a batch normalization has behind its convolution's
 
 #: variant: (filters of the encoder levels, filters of the bottleneck)
 VARIANTS: dict[str, tuple[tuple[int, ...], int]] = {
@@ -28,8 +29,13 @@ def build_unet(
     size: int = SIZE,
     name: str = "unet",
     precision: Precision = "float32",
+    *,
+    batch_norm: bool = False,
 ) -> keras.Model:
     """Return a new U-Net, N x size x size x 3 in 0..1 in, the same out (float32 under any precision).
+
+    With ``batch_norm`` the convolutions below full size are followed by batch normalization (Ioffe and Szegedy, 2015), for
+    training alone: :func:`fold` takes it out again. At full size it would cost a photo its colours.
 
     :raises ValueError: if ``size`` cannot be halved once per level
     """
@@ -37,25 +43,43 @@ def build_unet(
         raise ValueError(f"size {size} is no multiple of {2 ** len(filters)}")
     common: dict[str, Any] = {"dtype": precision, "data_format": "channels_last"}
 
-    def convolutions(x: Any, count: int, where: str) -> Any:
+    def convolutions(x: Any, count: int, where: str, normalized: bool) -> Any:
         for number in (1, 2):
-            conv = layers.Conv2D(count, 3, padding="same", activation="relu", name=f"{where}_conv{number}", **common)
+            activation = None if normalized else "relu"
+            name = f"{where}_conv{number}"
+            conv = layers.Conv2D(count, 3, padding="same", activation=activation, use_bias=not normalized, name=name, **common)
             x = conv(x)
+            if normalized:
+                x = layers.BatchNormalization(momentum=0.95, name=name + NORM, dtype=precision)(x)
+                x = layers.ReLU(name=f"{name}_relu", dtype=precision)(x)
         return x
 
     inputs = x = keras.Input((size, size, 3), name="photo")
     skips = []
     for level, count in enumerate(filters, 1):
-        x = convolutions(x, count, f"encoder{level}")
+        x = convolutions(x, count, f"encoder{level}", batch_norm and level > 1)
         skips.append(x)
         x = layers.MaxPooling2D(2, name=f"encoder{level}_pool", **common)(x)
-    x = convolutions(x, bottleneck, "bottleneck")
+    x = convolutions(x, bottleneck, "bottleneck", batch_norm)
     for level, count in reversed(list(enumerate(filters, 1))):
         x = layers.Conv2DTranspose(count, 2, strides=2, name=f"decoder{level}_up", **common)(x)
         x = layers.Concatenate(axis=-1, dtype=precision, name=f"decoder{level}_skip")([x, skips[level - 1]])
-        x = convolutions(x, count, f"decoder{level}")
+        x = convolutions(x, count, f"decoder{level}", batch_norm and level > 1)
     blurred = layers.Conv2D(3, 1, activation="sigmoid", dtype="float32", data_format="channels_last", name="blurred")
     return keras.Model(inputs, blurred(x), name=name)
+
+
+def fold(trained: keras.Model, model: keras.Model) -> None:
+    """Give a network without batch normalization the weights of a trained one, with or without, so that it infers the same."""
+    there = {layer.name for layer in trained.layers}
+    for layer in model.layers:
+        weights = trained.get_layer(layer.name).get_weights() if layer.weights else []
+        if layer.name + NORM in there:
+            norm = trained.get_layer(layer.name + NORM)
+            gamma, beta, mean, variance = norm.get_weights()
+            factor = gamma / np.sqrt(variance + norm.epsilon)
+            weights = [weights[0] * factor, beta - mean * factor]
+        layer.set_weights(weights)
 
 
 def start_as_copy(model: keras.Model) -> None:
@@ -79,7 +103,7 @@ def start_as_copy(model: keras.Model) -> None:
     model.get_layer("blurred").set_weights([kernel, bias - 2.3])
 
 
-def build_variant(variant: str, precision: Precision = "float32") -> keras.Model:
+def build_variant(variant: str, precision: Precision = "float32", *, batch_norm: bool = False) -> keras.Model:
     """Return a new network of one of the ``VARIANTS``. :raises KeyError: if there is none of that name."""
     filters, bottleneck = VARIANTS[variant]
-    return build_unet(filters, bottleneck, name=variant.replace("-", "_"), precision=precision)
+    return build_unet(filters, bottleneck, name=variant.replace("-", "_"), precision=precision, batch_norm=batch_norm)

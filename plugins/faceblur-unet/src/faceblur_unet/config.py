@@ -27,6 +27,7 @@ class TrainConfig(TrainingConfig):
     teacher: str = option("", "distillation: the teacher's .keras or .weights.h5 file")
     alpha: Share = option(0.7, "distillation: weight of the loss to the truth; the rest is the loss to the teacher")
     copy_start: bool = option(False, "a new network begins as one that copies its input")
+    batch_norm: bool = option(False, "batch normalization below full size while training; the saved network has it folded in")
     optimizer: Literal["adam", "adamw"] = option("adamw", "adamw is adam with weight_decay")
     precision: Literal["float32", "mixed_bfloat16"] = option("float32", "mixed_bfloat16 computes in 16 bits, keeps 32")
 

@@ -21,7 +21,7 @@ from faceblur_core.errors import UsageMistake
 from faceblur_core.training.data import identity
 from faceblur_core.training.run import TrainingRun, replace
 from faceblur_core.training.schedule import plateau_rate, step_rates
-from faceblur_unet.architecture import build_variant, start_as_copy
+from faceblur_unet.architecture import build_variant, fold, start_as_copy
 from faceblur_unet.batches import Batches
 from faceblur_unet.config import TrainConfig
 from faceblur_unet.data import load_split
@@ -54,8 +54,8 @@ class _Run(TrainingRun[TrainConfig]):
         self.batches = Batches(pairs[0], config, augment=True)
         self.validation = Batches(pairs[1], config, augment=False)
         keras.utils.set_random_seed(config.seed)
-        self.model = build_variant(config.variant, config.precision)
-        self.exported = build_variant(config.variant)  # float32 and without an optimizer: what is saved for use
+        self.model = build_variant(config.variant, config.precision, batch_norm=config.batch_norm)
+        self.exported = build_variant(config.variant)  # float32, without batch norm and optimizer: what is saved for use
         self._compile()
         return identity(Path(config.data), train=len(pairs[0]), val=len(pairs[1]))
 
@@ -75,6 +75,8 @@ class _Run(TrainingRun[TrainConfig]):
             if self.config.copy_start:
                 start_as_copy(self.model)
             return
+        if self.config.batch_norm:
+            raise UsageMistake("batch_norm is for a new network; leave out weights, or batch_norm")
         source = load_network(Path(self.config.weights), self.config.variant)
         try:
             self.model.set_weights(source.get_weights())
@@ -108,7 +110,7 @@ class _Run(TrainingRun[TrainConfig]):
             variable.assign(value)
 
     def save_best(self) -> None:
-        self.exported.set_weights(self.model.get_weights())
+        fold(self.model, self.exported)
         replace(self.out_dir / "best.weights.h5", self.exported.save_weights)
 
     def save_model(self) -> Path:
@@ -117,7 +119,7 @@ class _Run(TrainingRun[TrainConfig]):
         return self.out_dir / "model.keras"
 
     def parameters(self) -> int:
-        return int(self.model.count_params())
+        return int(self.exported.count_params())
 
     def versions(self) -> Mapping[str, str]:
         backend = keras.config.backend()
