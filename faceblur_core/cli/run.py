@@ -213,7 +213,7 @@ def _report(job: Job, row: Row, progress: Progress | None) -> None:
 
 
 def _summary(counts: Counter[str], faces: int, output: Path, *, preview: bool) -> str:
-    parts = [f"{counts['faces']} with faces ({faces} in all)", f"{counts['no-face']} without"]
+    parts = [f"{counts['faces']} with faces" + (f" ({faces} in all)" if faces else ""), f"{counts['no-face']} without"]
     if counts["done"]:
         parts.append(f"{counts['done']} done before")
     if counts["ours"]:
