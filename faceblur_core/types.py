@@ -262,7 +262,8 @@ class Metric(Protocol):
     ``statistics``: what is said of its values over many samples, of ``mean``, ``median``, ``p5`` and other percentiles,
     ``share>=0.95`` and the like with >=, <=, < or >. Without it: the mean. ``over`` is what intervals draw, ``images``
     or ``people``. If it has a field ``avoid``, it is told the names of the method's own detectors there. If it has a method
-    ``calibrate(samples)``, what that returns, {name: threshold}, can stand in ``share<name``.
+    ``calibrate(samples)``, what that returns, {name: threshold}, can stand in ``share<name``. With a class attribute
+    ``by_name_only`` that is true, a comparison of all metrics passes it over.
     """
 
     unit: ClassVar[str]

@@ -67,6 +67,7 @@ def test_our_own_plugins_come_by_the_same_door():
         "export-mcu",
         "testset",
         "compare",
+        "assess",
         "verify",
     ]
 

@@ -65,7 +65,7 @@ def faceblur_backends() -> Iterable[Component]:
 
 @hookimpl
 def faceblur_commands() -> Iterable[Component]:
-    yield Component(name="run", summary="Anonymize photos and folders of photos", factory="faceblur_core.cli.run:run")
+    yield Component(name="run", summary="Anonymize photos and videos, and folders of them", factory="faceblur_core.cli.run:run")
     yield Component(name="methods", summary="List methods and their options", factory="faceblur_core.cli.methods:methods")
     yield Component(name="plugins", summary="List and check plugins", factory="faceblur_core.cli.plugins:plugins")
     yield Component(
@@ -86,4 +86,7 @@ def faceblur_commands() -> Iterable[Component]:
     )
     yield Component(name="testset", summary="Make, list and verify test sets", factory="faceblur_core.cli.testset:testset")
     yield Component(name="compare", summary="Compare methods on a shared test set", factory="faceblur_core.cli.compare:compare")
+    yield Component(
+        name="assess", summary="Tell how blurred faces are, without their originals", factory="faceblur_core.cli.assess:assess"
+    )
     yield Component(name="verify", summary="Look for faces that are left in outputs", factory="faceblur_core.cli.verify:verify")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def dataset() -> None:
-    """Make pairs for training (photo, blurred photo, mask) from labelled photos; label, review, rename, check."""
+    """Make pairs for training (photo, blurred photo, mask) or blurred faces from photos; label, review, rename, check."""
 
 
 @dataset.command()
@@ -43,6 +43,39 @@ def build(config: str, output: Path, data: Path, workers: int, skip_bad: bool) -
         click.echo(f"faceblur: {warning}", err=True)
     rows = [(split, str(report.made[split]), str(report.kept[split])) for split in recipe.config.splits]
     print_table(("split", "pictures made", "there before"), rows)
+    click.echo(f"\n-> {output}")
+
+
+@dataset.command()
+@click.argument("config")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the set, a new one.")
+@build_options
+def blur(config: str, output: Path, data: Path, workers: int, skip_bad: bool) -> None:
+    """Make the blurred faces of CONFIG: a YAML file, or the name of one that ships with faceblur, such as blur112.
+
+    Faces are blurred as by a shaken camera, a lens out of focus or linear motion, or hidden by an obfuscator. Each is labelled
+    with its degree of blur: 1 - cosine of the embeddings of the sharp and the blurred face. --workers are processes here.
+    """
+    from faceblur_core.datasets.blur import build_blurred
+    from faceblur_core.datasets.blur_config import load_blur_recipe
+    from faceblur_core.datasets.labels import BadRows
+    from faceblur_core.options import find_config
+
+    recipe = load_blur_recipe(find_config(config, "datasets"), data)
+    bad = BadRows(skip=skip_bad)
+    with counting("photos and faces") as advance:
+        report = build_blurred(recipe, output, bad, workers, advance)
+    for warning in [*bad.skipped, *report.warnings]:
+        click.echo(f"faceblur: {warning}", err=True)
+    rows = []
+    for split in recipe.config.splits:
+        sizes = report.bin_sizes(split, recipe.config.bins)
+        rows.append((split, str(len(report.tried[split])), str(sizes.sum()), f"{sizes.min()} to {sizes.max()}"))
+    print_table(("split", "tried", "pictures", f"in each of {recipe.config.bins} bins"), rows)
+    if report.threshold == report.threshold:  # not nan
+        rate = recipe.config.false_match_rate
+        line = f"protected from a degree of {report.threshold:.3f} on: {rate:g} of pairs of different people are as much alike"
+        click.echo(f"\n{line}")
     click.echo(f"\n-> {output}")
 
 

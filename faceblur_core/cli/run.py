@@ -17,11 +17,14 @@ from faceblur_core.cli.output import printable, progress_bar
 from faceblur_core.errors import UsageMistake
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
+    from faceblur_core.media.video import Encoding
+    from faceblur_core.methods import Method
     from faceblur_core.run.batch import Batch
     from faceblur_core.run.jobs import Job, Plan
-    from faceblur_core.run.manifest import ManifestWriter, Row
+    from faceblur_core.run.manifest import DetectionsWriter, ManifestWriter, Row
+    from faceblur_core.tracking import Tracking
 
 WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
 
@@ -31,7 +34,7 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
 @click.option(
     "-m", "--method", required=True, help="A method: haar, yunet+pixelate, 'haar|yunet', a YAML file. See faceblur methods."
 )
-@click.option("-o", "--output", "output_name", required=True, help="Folder to write to, or a file name for one photo.")
+@click.option("-o", "--output", "output_name", required=True, help="Folder to write to, or a file name for one photo or video.")
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the method, such as mask.grow=1.5. Repeatable."
 )
@@ -51,10 +54,36 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
 )
 @click.option("--preview", is_flag=True, help="Write the photos with masks and scores drawn, NOT anonymized.")
 @click.option("--dry-run", is_flag=True, help="Print what would be read and written; load and write nothing.")
-@click.option("--fail-on-no-face", is_flag=True, help="A photo without a face is an error and is not written.")
+@click.option("--fail-on-no-face", is_flag=True, help="A file without a face is an error and is not written.")
 @click.option("--max-megapixels", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Refuse larger files.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Photos in work at a time. Default: one per core, at most 8.")
 @click.option("--verbose", is_flag=True, help="Show the traceback of an internal error.")
+@click.option("--tracking", type=click.Choice(("on", "off")), default="on", help="Follow faces in videos. Default: on.")
+@click.option(
+    "--look-ahead", type=click.IntRange(0, 600), help="Pictures held back for it: gaps up to as many are closed. Default: 24."
+)
+@click.option(
+    "--regions", type=click.Path(path_type=Path, dir_okay=False), help="Where and when faces of videos are hidden: a YAML file."
+)
+@click.option(
+    "--export-detections",
+    "exported",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the faces of every picture to this JSONL file, for --detections.",
+)
+@click.option("--no-audio", is_flag=True, help="Leave the sound of videos out.")
+@click.option(
+    "--video-encoder", metavar="NAME", help="Such as libx264, libsvtav1, h264_nvenc. Default: for each video's own codec."
+)
+@click.option(
+    "--crf", type=click.IntRange(0, 255), help="Quality of videos on the encoder's scale, lower is better. Default: 18 for H.264."
+)
+@click.option(
+    "--preset", metavar="NAME", help="Speed of the encoder against size, in its own words, such as fast. Default: medium."
+)
+@click.option(
+    "--encoder-option", "encoder_options", multiple=True, metavar="NAME=VALUE", help="More for the encoder. Repeatable."
+)
 def run(
     inputs: tuple[str, ...],
     method: str,
@@ -63,19 +92,22 @@ def run(
     form: str | None,
     manifest: Path | None,
     detections: Path | None,
+    exported: Path | None,
     dry_run: bool,
     max_megapixels: int,
     workers: int | None,
     **flags: Any,
 ) -> None:
-    """Anonymize photos.
+    """Anonymize photos and videos.
 
     Folders are searched and mirrored in the output. Metadata is dropped, the picture turned upright, its depth, alpha
-    and colour profile kept. One bad file does not stop the others: it is reported, and the exit code is 1.
+    and colour profile kept. In videos faces are followed, sound and subtitles are copied. One bad file does not stop the
+    others: it is reported, and the exit code is 1.
 
     \b
     faceblur run --method yunet photos/ -o out/
     faceblur run --method 'haar|yunet+solid' --set mask.grow=1.6 portrait.jpg -o hidden.png
+    faceblur run --method mediapipe holiday.mp4 -o hidden.mp4
     """
     from faceblur_core.media.images import FORMAT_OF
     from faceblur_core.methods import find_method
@@ -90,19 +122,20 @@ def run(
         raise UsageMistake("--resume needs --manifest, the file that says what is done")
     found = find_method(method, parse_settings(settings), installed_plugins())
     form = form.upper() if form else None
-    plan = plan_jobs(inputs, output, form)
+    plan = plan_jobs(inputs, output, form, videos=True)
     if len(plan.jobs) == 1 and plan.jobs[0].target == output:
         form = form or FORMAT_OF.get(output.suffix.lower())
     found.resolved()  # a wrong option is found before anything is loaded or written
-    _check_files(plan, method, output, manifest, detections)
+    _check_files(plan, method, output, manifest, detections, exported, flags["regions"])
+    _check_choice(plan, found, exported, flags["regions"])
     _check_free(plan, flags)
     if dry_run:
         for job in plan.jobs:
             click.echo(f"{job.source} -> {job.target}")
         return
     batch = _batch(found, form, manifest, detections, max_megapixels, workers, flags)
-    with _manifest(manifest, flags) as writer, only_our_limit():
-        failed = _work(plan, dataclasses.replace(batch, writer=writer), output)
+    with _manifest(manifest, flags) as writer, _export(exported, flags) as export, only_our_limit():
+        failed = _work(plan, dataclasses.replace(batch, writer=writer, export=export), output)
     if failed:
         sys.exit(1)
 
@@ -118,10 +151,20 @@ def _batch(
 ) -> Batch:
     from faceblur_core.run.batch import Batch, Output
     from faceblur_core.run.manifest import GivenDetections, finished
+    from faceblur_core.run.regions import read_regions
 
     return Batch(
         method,
-        Output(form, flags["quality"], flags["keep_metadata"], flags["preview"], flags["fail_on_no_face"]),
+        Output(
+            form,
+            flags["quality"],
+            flags["keep_metadata"],
+            flags["preview"],
+            flags["fail_on_no_face"],
+            _encoding(flags),
+            _tracking(flags),
+            read_regions(flags["regions"]) if flags["regions"] else None,
+        ),
         overwrite=flags["overwrite"],
         again=flags["again"],
         max_pixels=max_megapixels * 1_000_000,
@@ -132,17 +175,61 @@ def _batch(
     )
 
 
-def _check_files(plan: Plan, method: str, output: Path, manifest: Path | None, detections: Path | None) -> None:
+def _encoding(flags: dict[str, Any]) -> Encoding:
+    from faceblur_core.media.video import Encoding
+
+    options = []
+    for text in flags["encoder_options"]:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageMistake(f"--encoder-option {text!r} is not of the form name=value")
+        options.append((name, value))
+    return Encoding(
+        flags["video_encoder"] or "", flags["crf"], flags["preset"] or "", tuple(options), audio=not flags["no_audio"]
+    )
+
+
+def _tracking(flags: dict[str, Any]) -> Tracking | None:
+    from faceblur_core.tracking import Tracking
+
+    if flags["tracking"] == "off":
+        return None
+    return Tracking() if flags["look_ahead"] is None else Tracking(flags["look_ahead"])
+
+
+def _check_files(
+    plan: Plan,
+    method: str,
+    output: Path,
+    manifest: Path | None,
+    detections: Path | None,
+    exported: Path | None,
+    regions: Path | None,
+) -> None:
     """:raises UsageMistake: if a file that is read would be written over, or two outputs share a name."""
     targets = {_identity(job.target): job.target for job in plan.jobs}
-    for path in (detections, Path(method)):
-        if path and _identity(path) in targets:
+    read = [Path(method), *(path for path in (detections, regions) if path)]
+    for path in read:
+        if _identity(path) in targets:
             raise UsageMistake(f"{path} is read by this run and would be written over; choose another -o")
-    if manifest is None:
-        return
-    read = [*(job.source for job in plan.jobs), Path(method), *([detections] if detections else [])]
-    if _identity(manifest) in {*targets, *map(_identity, read), _identity(output)}:
-        raise UsageMistake(f"--manifest {manifest} is an input or an output of this run; choose another name")
+    taken = {*targets, *map(_identity, [*(job.source for job in plan.jobs), *read]), _identity(output)}
+    for option, written in (("--manifest", manifest), ("--export-detections", exported)):
+        if written is None:
+            continue
+        if _identity(written) in taken:
+            raise UsageMistake(f"{option} {written} is an input or an output of this run; choose another name")
+        taken.add(_identity(written))
+
+
+def _check_choice(plan: Plan, method: Method, exported: Path | None, regions: Path | None) -> None:
+    """:raises UsageMistake: if faces are to be chosen or listed where the method or the file has no such thing"""
+    from faceblur_core.media.video import is_video
+
+    if method.anonymizer and (exported or regions):
+        option = "--regions" if regions else "--export-detections"
+        raise UsageMistake(f"method {method.text!r} finds no faces before it hides them, so {option} cannot be used with it")
+    if regions and not all(is_video(job.source) for job in plan.jobs):
+        raise UsageMistake("--regions is for videos, and there are photos among the inputs; name the videos only")
 
 
 def _identity(path: Path) -> object:
@@ -178,6 +265,20 @@ def _manifest(path: Path | None, flags: dict[str, Any]) -> Iterator[ManifestWrit
         writer.close()
 
 
+@contextlib.contextmanager
+def _export(path: Path | None, flags: dict[str, Any]) -> Iterator[DetectionsWriter | None]:
+    from faceblur_core.run.manifest import DetectionsWriter
+
+    if path is None:
+        yield None
+        return
+    writer = DetectionsWriter(path, resume=flags["resume"], overwrite=flags["overwrite"])
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
 def _work(plan: Plan, batch: Batch, output: Path) -> bool:
     """Do all jobs, report each failure on stderr and the sum on stdout; return whether anything failed."""
     from faceblur_core.run.manifest import Row
@@ -188,31 +289,64 @@ def _work(plan: Plan, batch: Batch, output: Path) -> bool:
         click.echo(f"faceblur: {folder}: {reason}", err=True)
         if batch.writer:
             batch.writer.write(Row(input=str(folder), outcome="error", error=reason))
-    with progress_bar("anonymizing", len(plan.jobs)) as progress, contextlib.closing(batch.run(plan.jobs)) as rows:
+    with progress_bar("anonymizing", len(plan.jobs)) as progress, contextlib.ExitStack() as stack:
+        if progress:
+            batch = dataclasses.replace(batch, progress=_VideoBars(progress))
+        rows = stack.enter_context(contextlib.closing(batch.run(plan.jobs)))
         for job, row in rows:
             counts[row if isinstance(row, str) else row.outcome] += 1
             if isinstance(row, Row):
-                faces += len(row.detections or ()) if row.outcome == "faces" else 0
+                faces += _faces(row)
                 _report(job, row, progress)
             if progress:
                 progress.advance(progress.task_ids[0])
-    click.echo(_summary(counts, faces, output, preview=batch.output.preview))
+    click.echo(_summary(counts, faces, _kind(plan), output, preview=batch.output.preview))
     if plan.passed_over.total():
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in plan.passed_over.most_common(5) if count)
         click.echo(f"faceblur: passed over, no photos by name: {kinds}", err=True)
     return counts["error"] > 0
 
 
+class _VideoBars:
+    """A bar for each video in work, beside the one for all files; called from many threads."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, job: Job, done: float, seconds: float) -> None:
+        """Show how many seconds of a video are done; ``seconds`` is 0 if nobody knows how many there are."""
+        if job.name not in self._tasks:
+            name = printable(job.source.name)
+            self._tasks[job.name] = self._progress.add_task(name[-40:].replace("[", "\\["), total=round(seconds) or None)
+        self._progress.update(self._tasks[job.name], completed=round(done), visible=not seconds or done < seconds - 0.1)
+
+
+def _faces(row: Row) -> int:
+    """Return how many faces were hidden: in a video, how many tracks."""
+    if row.outcome != "faces":
+        return 0
+    return int(row.video.get("tracks", 0)) if row.video else len(row.detections or ())
+
+
+def _kind(plan: Plan) -> str:
+    """Return what the files of a run are called."""
+    from faceblur_core.media.video import is_video
+
+    videos = sum(is_video(job.source) for job in plan.jobs)
+    return "photo" if not videos else "video" if videos == len(plan.jobs) else "file"
+
+
 def _report(job: Job, row: Row, progress: Progress | None) -> None:
-    if row.outcome == "error":
-        line = f"faceblur: {printable(str(job.source))}: {row.error}"
+    for text in [row.error] * (row.outcome == "error") + row.notes:
+        line = f"faceblur: {printable(str(job.source))}: {text}"
         if progress:
             progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(line, err=True)
 
 
-def _summary(counts: Counter[str], faces: int, output: Path, *, preview: bool) -> str:
+def _summary(counts: Counter[str], faces: int, kind: str, output: Path, *, preview: bool) -> str:
     parts = [f"{counts['faces']} with faces" + (f" ({faces} in all)" if faces else ""), f"{counts['no-face']} without"]
     if counts["done"]:
         parts.append(f"{counts['done']} done before")
@@ -221,8 +355,8 @@ def _summary(counts: Counter[str], faces: int, output: Path, *, preview: bool) -
     if counts["error"]:
         parts.append(f"{counts['error']} failed")
     total = counts.total()
-    kind = " (previews, NOT anonymized)" if preview else ""
-    return f"{total} {'photo' if total == 1 else 'photos'}: {', '.join(parts)} -> {output}{kind}"
+    mark = " (previews, NOT anonymized)" if preview else ""
+    return f"{total} {kind}{'' if total == 1 else 's'}: {', '.join(parts)} -> {output}{mark}"
 
 
 @contextlib.contextmanager

@@ -140,13 +140,19 @@ def _metrics(config: CompareConfig, plugins: Plugins) -> list[MetricSpec]:
 
 
 def _without_other_attacks(config: CompareConfig, plugins: Plugins) -> list[str]:
-    """Return all metrics but the attacks that the config does not name. :raises UnknownName: if it names one that is none."""
+    """Return all metrics but the attacks that the config does not name, and what wants to be asked for by name.
+
+    :raises UnknownName: if it names an attack that is none
+    """
     attack = {name: _fields(plugins, name).get("attack") for name in plugins.names("metric")}
     known = {str(value) for value in attack.values() if value}
     for name in config.attacks if known else ():  # without the plugin there is none
         if name not in known:
             raise UnknownName("attack", name, known)
-    return [name for name, value in attack.items() if not value or value in config.attacks]
+    wanted = [name for name, value in attack.items() if not value or value in config.attacks]
+    return [
+        name for name in wanted if name in config.options or not getattr(plugins.factory("metric", name), "by_name_only", False)
+    ]
 
 
 def _fields(plugins: Plugins, name: str) -> dict[str, Any]:

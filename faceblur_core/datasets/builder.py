@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,8 +50,8 @@ class Target:
 
 
 @dataclass(frozen=True)
-class SetConfig:
-    """A data set's config file."""
+class CommonConfig:
+    """What the config file of every kind of data set says."""
 
     count: Annotated[int, Ge(1)] = option(..., "pictures in all splits together")
     sources: dict[str, dict[str, Any]] = option(..., "what they are made of: each an importer's options, share and crops")
@@ -61,8 +61,6 @@ class SetConfig:
     seed: Annotated[int, Ge(0)] = option(0, "of everything that is drawn by chance")
     digits: Annotated[int, Ge(1), Le(12)] = option(5, "digits of a picture's number")
     quality: Annotated[int, Ge(1), Le(100)] = option(97, "of the JPEG files, whose colours are not subsampled")
-    least_face: Annotated[float, Ge(0)] = option(4.0, "faces lower than this in a picture are not in its truth, pixels")
-    target: dict[str, Any] = option({}, "how faces are hidden: obfuscator, options, grow, feather")
 
     def __post_init__(self) -> None:
         if abs(sum(self.splits.values()) - 1) > 1e-6:
@@ -72,6 +70,14 @@ class SetConfig:
             raise UsageMistake(f"split {bad[0]!r} cannot be the name of a folder here")
         if self.count >= 10**self.digits:
             raise UsageMistake(f"{self.count} pictures do not fit into {self.digits} digits")
+
+
+@dataclass(frozen=True)
+class SetConfig(CommonConfig):
+    """The config file of a set of pairs."""
+
+    least_face: Annotated[float, Ge(0)] = option(4.0, "faces lower than this in a picture are not in its truth, pixels")
+    target: dict[str, Any] = option({}, "how faces are hidden: obfuscator, options, grow, feather")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +185,8 @@ def _build(recipe: Recipe, folder: Path, bad: BadRows, workers: int, advance: Ad
     parts = {part.source.label: part for part in recipe.parts}
     items = [item for part in recipe.parts for item in _usable(part, bad, workers, report, advance)]
     kept_out = [item for source in recipe.excluded for item in survey(source, bad, workers, advance)]
-    items = _without_excluded(items, kept_out, there, report)
-    splits = _assign_splits(items, recipe.config, there)
+    items = without_excluded(items, kept_out, there, report)
+    splits = assign_splits(items, recipe.config, there)
     examples = _plan(splits, parts, recipe.config, report)
     new = [example for example in examples if example.key not in there]
     numbers = Counter(
@@ -240,7 +246,7 @@ def _usable(part: Part, bad: BadRows, workers: int, report: Report, advance: Adv
         report.warnings.append(f"source {part.source.label}: left out {count} photos {reason}")
 
 
-def _without_excluded(
+def without_excluded(
     items: list[Surveyed], kept_out: list[Surveyed], there: Mapping[tuple[str, str, int], Any], report: Report
 ) -> list[Surveyed]:
     """Return the photos that are no copy or near-duplicate of a photo to be kept out.
@@ -261,8 +267,8 @@ def _without_excluded(
     return [item for i, item in enumerate(items) if i not in out]
 
 
-def _assign_splits(
-    items: Sequence[Surveyed], config: SetConfig, there: Mapping[tuple[str, str, int], Mapping[str, Any]]
+def assign_splits(
+    items: Sequence[Surveyed], config: CommonConfig, there: Mapping[tuple[str, str, int], Mapping[str, Any]]
 ) -> dict[str, list[Surveyed]]:
     """Return the photos of each split: by chance, but a person's photos together, and near-duplicates together.
 
@@ -288,7 +294,7 @@ def _assign_splits(
     return splits
 
 
-def _drawn_split(config: SetConfig, key: str) -> str:
+def _drawn_split(config: CommonConfig, key: str) -> str:
     draw = int.from_bytes(hashlib.sha256(f"{config.seed}:{key}".encode()).digest()[:8], "big") / 2**64
     upto = 0.0
     for split, share in config.splits.items():
@@ -303,12 +309,12 @@ def _plan(
 ) -> list[Example]:
     """Return all examples: of every source as many as its share asks for, going round its photos, mixed by chance."""
     examples = []
-    for split, wanted in _shares(config.count, config.splits).items():
+    for split, wanted in portions(config.count, config.splits).items():
         mine: dict[str, list[Surveyed]] = defaultdict(list)
         for item in splits[split]:
             mine[item.source].append(item)
         of_split = []
-        for label, count in _shares(wanted, {label: part.share for label, part in parts.items()}).items():
+        for label, count in portions(wanted, {label: part.share for label, part in parts.items()}).items():
             got = _squares(mine[label], parts[label].crops, split, count, config.seed)
             if len(got) < count:
                 report.warnings.append(f"source {label} gives {len(got)} of the {count} pictures wanted for {split}")
@@ -317,7 +323,7 @@ def _plan(
     return examples
 
 
-def _shares(total: int, shares: Mapping[str, float]) -> dict[str, int]:
+def portions(total: int, shares: Mapping[str, float]) -> dict[str, int]:
     """Return whole numbers in proportion to the shares, which add up to ``total`` (largest remainder)."""
     exact = {name: total * share for name, share in shares.items()}
     whole = {name: int(value) for name, value in exact.items()}
@@ -376,16 +382,20 @@ def _write(
 
 def _recipe_facts(recipe: Recipe) -> dict[str, Any]:
     """Return what ``dataset.yaml`` says: the config, and by what it was followed."""
+    return {"made_by": made_by(part.source for part in recipe.parts), "config": dict(recipe.content)}
+
+
+def made_by(sources: Iterable[OpenSource]) -> dict[str, Any]:
+    """Return the version of faceblur, and of the detectors that label the sources the checksums of their models."""
     from faceblur_core.methods import find_method
     from faceblur_core.pipeline import model_files
     from faceblur_core.weights import sha256_of
 
-    detectors = dict.fromkeys(name for part in recipe.parts for name in part.source.source.detect)
-    made_by: dict[str, Any] = {"faceblur": __version__, "detectors": {}}
-    for name in detectors:
+    files = {}
+    for name in dict.fromkeys(name for source in sources for name in source.source.detect):
         method = find_method(name, {}, installed_plugins())
-        made_by["detectors"][name] = {path.name: sha256_of(path) for path in model_files(method.make())}
-    return {"made_by": made_by, "config": dict(recipe.content)}
+        files[name] = {path.name: sha256_of(path) for path in model_files(method.make())}
+    return {"faceblur": __version__, "detectors": files}
 
 
 def _make(recipe: Recipe, obfuscator: Obfuscator, folder: Path, name: str, example: Example) -> dict[str, Any]:

@@ -6,10 +6,29 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from faceblur_core.errors import FaceblurError, UsageMistake
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[str]:
+    """Yield the name of an empty file beside ``path``, to be written; then rename it. On any failure nothing is left behind.
+
+    :raises OSError: as the system reports it
+    """
+    descriptor, name = tempfile.mkstemp(prefix=".faceblur-", suffix=".part", dir=path.parent)
+    os.close(descriptor)
+    try:
+        yield name
+        os.chmod(name, 0o666 & ~_UMASK)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -17,16 +36,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
     :raises OSError: as the system reports it, for example when the disk is full
     """
-    descriptor, name = tempfile.mkstemp(prefix=".faceblur-", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o666 & ~_UMASK)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    with whole_file(path) as name, open(name, "wb") as file:
+        file.write(data)
 
 
 def save(path: Path, data: bytes) -> None:

@@ -203,9 +203,16 @@ def _made(image: PillowImage.Image, exif: PillowImage.Exif, data: bytes) -> Lite
     comment = image.info.get("comment", b"") if image.format == "GIF" else b""  # where a GIF says it
     said = comment.decode("latin-1") if isinstance(comment, bytes) and comment else str(exif.get(Base.Software, ""))
     mark = data[6:10] if image.format == "BMP" else b""
-    if said.startswith(_NOT_ANONYMIZED) or mark == BMP_MARKS["preview"]:
+    if mark == BMP_MARKS["preview"]:
         return "preview"
-    return "anonymized" if said.startswith(_PROGRAM) or mark == BMP_MARKS["anonymized"] else ""
+    return "anonymized" if mark == BMP_MARKS["anonymized"] else made_by(said)
+
+
+def made_by(software: str) -> Literal["", "anonymized", "preview"]:
+    """Return what the text says that a file was written by: SOFTWARE, PREVIEW of any version, or something else."""
+    if software.startswith(_NOT_ANONYMIZED):
+        return "preview"
+    return "anonymized" if software.startswith(_PROGRAM) else ""
 
 
 def _profile_alone(profile: bytes | None) -> bytes | None:
@@ -296,7 +303,7 @@ def _frame(page: PillowImage.Image, *, upright_already: bool) -> Frame:
     elif mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
         raise UnreadableImage(f"pictures of mode {mode} are not supported; convert it to RGB")
     pixels = np.asarray(page.convert(mode) if mode != page.mode else page)
-    return Frame(_upright(pixels.reshape(*pixels.shape[:2], -1), orientation), mode, duration)  # type: ignore[arg-type]
+    return Frame(upright(pixels.reshape(*pixels.shape[:2], -1), orientation), mode, duration)  # type: ignore[arg-type]
 
 
 def _deep_frames(image: PillowImage.Image, data: bytes, orientation: int, max_pixels: int) -> tuple[Frame, ...]:
@@ -323,10 +330,10 @@ def _deep_frame(page: NDArray[np.uint16], orientation: int) -> Frame:
     if pixels.shape[2] >= 3:
         pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
     mode: Mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[pixels.shape[2]]  # type: ignore[assignment]
-    return Frame(_upright(pixels, orientation), mode)
+    return Frame(upright(pixels, orientation), mode)
 
 
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Return the pixels as EXIF orientation 1 to 8 asks to show them; other values mean 1."""
     turns: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
         2: lambda p: p[:, ::-1],

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
-import math
 import os
 import queue
+import threading
 import time
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.files import write_whole
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, PREVIEW, SOFTWARE, Photo, check_format, encode_photo, read_photo
+from faceblur_core.media.video import Encoding, VideoReader, is_video
 from faceblur_core.methods import Method
 from faceblur_core.pipeline import close, model_files
 from faceblur_core.plugins import distribution_versions
+from faceblur_core.run.checks import checked_share
 from faceblur_core.run.jobs import Job
-from faceblur_core.run.manifest import GivenDetections, ManifestWriter, Row, detections_of, detections_to_json, settings_digest
+from faceblur_core.run.manifest import (
+    DetectionsWriter,
+    GivenDetections,
+    ManifestWriter,
+    Row,
+    detections_of,
+    detections_to_json,
+    settings_digest,
+)
 from faceblur_core.run.preview import draw_preview
-from faceblur_core.types import Anonymized, Anonymizer, Detections, Image, Mask
+from faceblur_core.run.regions import Regions
+from faceblur_core.run.video import Stopped, VideoRun
+from faceblur_core.tracking import Tracking
+from faceblur_core.types import Anonymizer, Detections, Image
 from faceblur_core.weights import sha256_of
 
 Skipped = Literal["done", "ours"]  #: an earlier run did it with the same settings; faceblur made the input
@@ -42,6 +54,9 @@ class Output:
     keep_metadata: bool = False
     preview: bool = False
     fail_on_no_face: bool = False
+    encoding: Encoding = field(default_factory=Encoding)  #: of videos
+    tracking: Tracking | None = field(default_factory=Tracking)  #: of faces in videos; None: each picture for itself
+    regions: Regions | None = None  #: of videos, where faces are hidden; None: everywhere
 
 
 @dataclass(frozen=True)
@@ -55,14 +70,16 @@ class Batch:
     max_pixels: int = DEFAULT_MAX_PIXELS
     given: GivenDetections | None = None
     done: Mapping[str, dict[str, Any]] | None = None  #: rows of an earlier run, to resume; None: do not
+    export: DetectionsWriter | None = None  #: gets the faces of every picture
     writer: ManifestWriter | None = None  #: gets each row as soon as its file is written
     workers: int = 1
     verbose: bool = False
+    progress: Callable[[Job, float, float], None] | None = None  #: told the seconds of a video that are done, and all of them
 
     def run(self, jobs: Sequence[Job]) -> Generator[tuple[Job, Row | Skipped]]:
         """Yield each job as it ends, with its row or with why the file was passed over.
 
-        Stopping the iteration lets the files in work be finished and starts no more.
+        Stopping the iteration lets the photos in work be finished, gives videos in work up, and starts no more.
 
         :raises FaceblurError: if the method cannot start
         """
@@ -72,19 +89,26 @@ class Batch:
         self._share_cores(workers)
         idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         team: list[_Worker] = []
+        stop = threading.Event()
         try:
             for _ in range(workers):
-                team.append(_Worker(self))
+                team.append(_Worker(self, stop))
                 idle.put(team[-1])
-            yield from self._work(jobs, idle, workers, _Context.of(self, team[0].anonymizer))
+            with contextlib.closing(self._work(jobs, idle, workers, _Context.of(self, team[0].anonymizer), stop)) as rows:
+                yield from rows
         finally:
             for worker in team:
                 with contextlib.suppress(Exception):  # the work is done; what a plugin does wrong now harms nobody
                     close(worker.anonymizer)
 
     def _work(
-        self, jobs: Sequence[Job], idle: queue.SimpleQueue[_Worker], workers: int, context: _Context
-    ) -> Iterator[tuple[Job, Row | Skipped]]:
+        self,
+        jobs: Sequence[Job],
+        idle: queue.SimpleQueue[_Worker],
+        workers: int,
+        context: _Context,
+        stop: threading.Event,
+    ) -> Generator[tuple[Job, Row | Skipped]]:
         def one(job: Job) -> tuple[Job, Row | Skipped]:
             worker = idle.get()
             try:
@@ -100,6 +124,7 @@ class Batch:
             for future in as_completed([pool.submit(one, job) for job in jobs]):
                 yield future.result()
         finally:
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
     @staticmethod
@@ -162,8 +187,9 @@ class _GivenDetector:
 class _Worker:
     """One anonymizer and what it takes to turn a file into a row."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, stop: threading.Event | None = None) -> None:
         self.batch = batch
+        self._stop = stop or threading.Event()  #: set when the run is to end before its time
         self._boxes = _GivenDetector() if batch.given else None
         self.anonymizer: Anonymizer = batch.method.make(self._boxes)
 
@@ -176,6 +202,8 @@ class _Worker:
         try:
             if skipped := self._process(job, row):
                 return skipped
+        except Stopped:
+            raise
         except (Exception, SystemExit) as error:  # whatever a decoder or a stranger's plugin raises
             row.outcome, row.error = "error", self._explain(error)
         row.ms["total"] = (time.perf_counter() - started) * 1e3
@@ -195,6 +223,8 @@ class _Worker:
         return f"internal error, {type(error).__name__}: {reason[:200]} (--verbose shows where)"
 
     def _process(self, job: Job, row: Row) -> Skipped | None:
+        if is_video(job.source):
+            return self._process_video(job, row)
         batch, output = self.batch, self.batch.output
         with _timed(row, "read"):
             data = _read(job.source)
@@ -219,6 +249,32 @@ class _Worker:
         with _timed(row, "write"):
             _write(job.target, encoded)
         row.output, row.output_sha256 = str(job.target), hashlib.sha256(encoded).hexdigest()
+        if batch.export and row.detections is not None:
+            with batch.export.file(job.name, row.input_sha256) as export:
+                export(None, None, row.detections)
+        return None
+
+    def _process_video(self, job: Job, row: Row) -> Skipped | None:
+        batch, output = self.batch, self.batch.output
+        with _timed(row, "read"):
+            _check_regular(job.source)
+            row.input_sha256 = sha256_of(job.source)
+        if batch.done is not None and _is_done(batch.done.get(job.name), row, job.target):
+            return "done"
+        with VideoReader(job.source, batch.max_pixels, audio=output.encoding.audio) as reader:
+            if reader.made and not batch.again:
+                return "ours"
+            _check_free(job.target, batch)
+            given = batch.given.row_of(job.name, job.source, row.input_sha256) if batch.given else None
+            run = VideoRun(
+                self.anonymizer, output.encoding, output.tracking, output.preview, output.fail_on_no_face, given, output.regions
+            )
+            with contextlib.ExitStack() as stack:
+                if batch.export:
+                    export = stack.enter_context(batch.export.file(job.name, row.input_sha256))
+                    run = dataclasses.replace(run, export=export)
+                run(reader, job.target, row, self._stop, functools.partial(batch.progress, job) if batch.progress else None)
+        row.output, row.output_sha256 = str(job.target), sha256_of(job.target)
         return None
 
     def _encode(self, photo: Photo, form: str) -> bytes:
@@ -242,7 +298,7 @@ class _Worker:
             started = time.perf_counter()
             result = self.anonymizer(before)
             spent = result.info.get("ms") or {"anonymize": (time.perf_counter() - started) * 1e3}
-            masked = _checked_share(before, result)
+            masked = checked_share(before, result)
             for stage, ms in spent.items():
                 row.ms[stage] = row.ms.get(stage, 0.0) + ms
             frames.append(
@@ -268,9 +324,14 @@ def _timed(row: Row, stage: str) -> Iterator[None]:
 
 
 def _read(path: Path) -> bytes:
-    if path.exists() and not path.is_file():  # a pipe would be waited for without end
-        raise UnreadableImage("not a regular file")
+    _check_regular(path)
     return path.read_bytes()
+
+
+def _check_regular(path: Path) -> None:
+    """:raises UnreadableImage: for a pipe, which would be waited for without end"""
+    if path.exists() and not path.is_file():
+        raise UnreadableImage("not a regular file")
 
 
 def _write(target: Path, data: bytes) -> None:
@@ -299,57 +360,16 @@ def _check_free(target: Path, batch: Batch) -> None:
         return
     if batch.done is not None and target.is_file():
         try:
-            made = read_photo(target.read_bytes(), batch.max_pixels).made
-            if made == ("preview" if batch.output.preview else "anonymized"):
+            if _made(target, batch.max_pixels) == ("preview" if batch.output.preview else "anonymized"):
                 return
         except FaceblurError:
             pass
     raise UsageMistake(f"{target} exists; --overwrite replaces it")
 
 
-def _checked_share(before: Image, result: Anonymized) -> float:
-    """Return the mean of the mask.
-
-    :raises FaceblurError: if a plugin's method broke its contract; nothing is written then
-    """
-    import cv2
-
-    image, mask = result.image, result.mask
-    if image.shape != before.shape or image.dtype != before.dtype:
-        raise FaceblurError(f"the method returned an image {image.shape} {image.dtype}, not {before.shape} uint8")
-    if mask.shape != before.shape[:2] or mask.dtype != np.float32:
-        raise FaceblurError(f"the method returned a mask {mask.shape} {mask.dtype}, not {before.shape[:2]} float32")
-    share = float(mask.mean())
-    lowest, highest, _, _ = cv2.minMaxLoc(mask)
-    if not (lowest >= 0 and highest <= 1 and np.isfinite(share)):  # the search passes over nan, the mean does not
-        raise FaceblurError("the method returned a mask that is not within 0..1")
-    _check_hidden(before, result, highest)
-    return share
-
-
-def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
-    """:raises FaceblurError: if a face was found and not hidden, or the picture is unchanged where the mask says otherwise."""
-    found, mask = result.detections, result.mask
-    if found is not None and len(found) and highest < 0.5:
-        raise FaceblurError(f"the method found {len(found)} faces and hid nothing")
-    boxes = found.boxes.tolist() if found is not None and found.mask is None else []
-    changed = [_changed(box, before, result.image, mask) for box in boxes]
-    if any(changed) or highest < 0.5:
-        return
-    inside = before[mask >= 0.5]
-    if np.array_equal(result.image, before) and np.ptp(inside, axis=0).any():  # what is flat may well stay as it is
-        raise FaceblurError("the method says that it hid something, but the picture is unchanged")
-
-
-def _changed(box: Sequence[float], before: Image, after: Image, mask: Mask) -> bool:
-    """Return whether the middle row of a box was changed. :raises FaceblurError: if the mask leaves the whole box open."""
-    x1, y1, x2, y2 = box
-    height, width = mask.shape
-    left, top, right, bottom = max(0, int(x1)), max(0, int(y1)), min(width, math.ceil(x2)), min(height, math.ceil(y2))
-    flat = x2 - x1 < 1e-3 or y2 - y1 < 1e-3
-    if not flat and (left >= right or top >= bottom):  # outside the picture there is nothing to hide
-        return False
-    row, column = min((top + bottom) // 2, height - 1), min((left + right) // 2, width - 1)
-    if flat or (mask[row, column] < 0.5 and not (mask[top:bottom, left:right] >= 0.5).any()):
-        raise FaceblurError(f"the method found a face at {[round(side, 1) for side in box]} and did not hide it")
-    return bool((after[row, left:right] != before[row, left:right]).any())
+def _made(path: Path, max_pixels: int) -> str:
+    """Return what faceblur wrote a file as, if it did. :raises FaceblurError: if it cannot be read."""
+    if not is_video(path):
+        return read_photo(path.read_bytes(), max_pixels).made
+    with VideoReader(path, max_pixels) as reader:
+        return reader.made

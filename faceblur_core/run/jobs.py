@@ -11,6 +11,7 @@ from pathlib import Path
 
 from faceblur_core.errors import UsageMistake
 from faceblur_core.media.images import FORMAT_OF, FORMATS
+from faceblur_core.media.video import MUXERS, READ_ONLY, is_video, written_as
 
 # Photos that Pillow alone cannot read: in a folder they are errors, where other files are passed over.
 RAW_PHOTOS = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
@@ -32,17 +33,21 @@ class Plan:
 
     jobs: list[Job] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)  #: folders that could not be listed
-    passed_over: Counter[str] = field(default_factory=Counter)  #: in folders: what is no photo, by suffix; linked folders
+    videos: bool = True  #: whether videos in folders are taken too
+    passed_over: Counter[str] = field(
+        default_factory=Counter
+    )  #: in folders: what is no photo and no video, by suffix; linked folders
 
 
-def plan_jobs(inputs: Sequence[str], output: Path, form: str | None) -> Plan:
+def plan_jobs(inputs: Sequence[str], output: Path, form: str | None, *, videos: bool = False) -> Plan:
     """Return what to do for files, folders and glob patterns.
 
     :param output: a folder, or the name of the one output file
     :param form: a key of FORMATS to write, or None for each file's own
+    :param videos: whether videos in folders are taken too
     :raises UsageMistake: if an input does not exist, two inputs would get one output, or an output is an input
     """
-    plan = Plan()
+    plan = Plan(videos=videos)
     pairs: list[tuple[Path, str]] = []
     for text in inputs:
         if not text:
@@ -55,19 +60,20 @@ def plan_jobs(inputs: Sequence[str], output: Path, form: str | None) -> Plan:
     _check_folder(output.parent if single else output)
     if single:
         _check_single(inputs, output, len(pairs), form)
+        _check_kind(pairs[0][0], output)
     for source, name in pairs:
-        target = output if single else output / name
-        if form and not single:
+        target = output if single else written_as(output / name)
+        if form and not single and not is_video(source):
             target = _with_format(target, form)
         plan.jobs.append(Job(source, name, target))
     if not plan.jobs and not plan.unreadable:
-        raise UsageMistake(f"no photos in {' '.join(inputs)}")
+        raise UsageMistake(f"no photos in {' '.join(inputs)}, and no videos")
     _check_targets(plan.jobs)
     return plan
 
 
 def _is_file_name(path: Path) -> bool:
-    return path.suffix.lower() in (*FORMAT_OF, *UNREADABLE_PHOTOS) and not path.is_dir()
+    return (path.suffix.lower() in (*FORMAT_OF, *UNREADABLE_PHOTOS) or is_video(path)) and not path.is_dir()
 
 
 def _check_folder(folder: Path) -> None:
@@ -80,12 +86,20 @@ def _check_folder(folder: Path) -> None:
 def _check_single(inputs: Sequence[str], output: Path, count: int, form: str | None) -> None:
     """:raises UsageMistake: if ``-o`` names a file, but not one that the only input can be written to."""
     suffix = output.suffix.lower()
-    if suffix in UNREADABLE_PHOTOS:
-        raise UsageMistake(f"-o {output}: {suffix} cannot be written; it can be: {', '.join(sorted(FORMAT_OF))}")
+    if suffix in UNREADABLE_PHOTOS or suffix in READ_ONLY:
+        known = MUXERS if suffix in READ_ONLY else FORMAT_OF
+        raise UsageMistake(f"-o {output}: {suffix} cannot be written; it can be: {', '.join(sorted(known))}")
     if len(inputs) != 1 or count != 1 or Path(inputs[0]).is_dir():
         raise UsageMistake(f"-o {output} names one file, but the input is a folder or several files; name a folder")
-    if form and FORMAT_OF[suffix] != form:
+    if form and FORMAT_OF.get(suffix) != form:
         raise UsageMistake(f"-o {output} and --format {form.lower()} contradict each other")
+
+
+def _check_kind(source: Path, output: Path) -> None:
+    """:raises UsageMistake: if one of the two is a photo and the other a video"""
+    if is_video(source) != is_video(output):
+        kinds = ("a video", "a photo") if is_video(source) else ("a photo", "a video")
+        raise UsageMistake(f"{source} is {kinds[0]} and -o {output} is named as {kinds[1]}")
 
 
 def _with_format(target: Path, form: str) -> Path:
@@ -134,7 +148,7 @@ def _walk(folder: Path, output: Path, plan: Plan) -> Iterator[tuple[Path, str]]:
             suffix = Path(name).suffix.lower()
             if name.startswith("."):
                 continue
-            if suffix in FORMAT_OF or suffix in UNREADABLE_PHOTOS:
+            if suffix in FORMAT_OF or suffix in UNREADABLE_PHOTOS or (plan.videos and is_video(here / name)):
                 yield here / name, (here / name).relative_to(folder).as_posix()
             else:
                 plan.passed_over[suffix or name] += 1

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -37,6 +40,8 @@ class Row:
     height: int = 0
     frames: int = 1
     detections: list[dict[str, Any]] | None = field(default_factory=list)  #: ``detections_to_json``; None: no boxes known
+    video: dict[str, Any] | None = None  #: of a video: ``VideoRun.summary``; its boxes are in the file of ``--export-detections``
+    notes: list[str] = field(default_factory=list)  #: what of the file could not be read or kept
     masked_share: float = 0.0  #: of all pixels of all frames, 0 to 1
     ms: dict[str, float] = field(default_factory=dict)  #: milliseconds by stage, and ``total``
     method: str = ""
@@ -101,6 +106,48 @@ class ManifestWriter:
             raise FaceblurError(f"manifest {self.path}: {error.strerror}") from None
 
 
+class DetectionsWriter:
+    """Writes the faces of all files to a JSONL file, one row per picture: what ``--detections`` reads. For many threads.
+
+    :raises UsageMistake: if the file exists and neither ``resume`` nor ``overwrite`` says what to do
+    """
+
+    def __init__(self, path: Path, *, resume: bool, overwrite: bool) -> None:
+        if path.exists() and not (resume or overwrite):
+            raise UsageMistake(f"{path} exists; continue it with --resume, or replace it with --overwrite")
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: TextIO = path.open("a" if resume else "w", encoding="utf-8")
+        except OSError as error:
+            raise FaceblurError(f"{path}: {error.strerror}") from None
+
+    @contextlib.contextmanager
+    def file(self, name: str, sha256: str) -> Iterator[Callable[[int | None, float | None, list[dict[str, Any]]], None]]:
+        """Yield a function that takes a picture's number, its time in seconds and its faces; all or nothing is written."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as waiting:
+
+            def write(frame: int | None, time: float | None, detections: list[dict[str, Any]]) -> None:
+                row: dict[str, Any] = {"input": name, "input_sha256": sha256}
+                if frame is not None:
+                    row |= {"frame": frame, "time": round(time or 0.0, 4)}
+                waiting.write(json.dumps({**row, "detections": detections}) + "\n")
+
+            yield write
+            waiting.seek(0)
+            try:
+                with self._lock:
+                    shutil.copyfileobj(waiting, self._file)
+                    self._file.flush()
+            except OSError as error:
+                raise FaceblurError(f"{self.path}: {error.strerror}") from None
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # every row was flushed, and failed then if it had to
+            self._file.close()
+
+
 def finished(path: Path) -> dict[str, dict[str, Any]]:
     """Return the last row of each input in a manifest; a last line that was cut off in writing is passed over."""
     if not path.exists():
@@ -125,10 +172,13 @@ def _end_last_line(path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _GivenRow:
+class GivenRow:
+    """The faces that were given for one file."""
+
     name: str | None
     sha256: str | None
     detections: list[dict[str, Any]]
+    frames: frozenset[int] | None = None  #: the pictures that were spoken of one by one; None: all are
 
 
 @dataclass
@@ -138,12 +188,16 @@ class GivenDetections:
     A row needs ``input`` (or ``file``), the photo's path as the manifest names it, or ``input_sha256``, or both, which
     must then fit; and ``detections``, a list of ``{"box": [x1, y1, x2, y2], "score": 0.9, "frame": 0}`` in pixels of the
     upright photo. Without ``frame`` a box counts for every frame. An empty list says that the photo has no face.
+
+    The rows of a video, as ``--export-detections`` writes them, have ``frame`` beside ``detections``: one row per picture,
+    and none may be missing. Where one picture has two, the later counts.
     """
 
     path: Path
-    _rows: list[_GivenRow] = field(default_factory=list)
+    _rows: list[GivenRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        frames: dict[tuple[str | None, str | None], dict[int, list[dict[str, Any]]]] = {}
         for number, row in read_rows(self.path):
             where = f"{self.path}, line {number}"
             found = row.get("detections")
@@ -157,10 +211,21 @@ class GivenDetections:
             digest = row.get("input_sha256") or None
             if not isinstance(name, str | None) or not isinstance(digest, str | None) or not (name or digest):
                 raise UsageMistake(f"{where}: needs 'input', the photo's path, or 'input_sha256'")
-            self._rows.append(_GivenRow(name, digest, found))
+            if "frame" in row:
+                _check_frame(row["frame"], where)
+                frames.setdefault((name, digest), {})[row["frame"]] = found
+            else:
+                self._rows.append(GivenRow(name, digest, found))
+        for (name, digest), given in frames.items():
+            items = [{**item, "frame": frame} for frame, found in given.items() for item in found]
+            self._rows.append(GivenRow(name, digest, items, frozenset(given)))
 
     def find(self, name: str, source: Path, sha256: str) -> list[dict[str, Any]]:
-        """Return the given faces of a photo: those of the row with its path, else those of the row with its content.
+        """Return the given faces of a photo; see :meth:`row_of`."""
+        return self.row_of(name, source, sha256).detections
+
+    def row_of(self, name: str, source: Path, sha256: str) -> GivenRow:
+        """Return what was given for a file: the row with its path, else the row with its content.
 
         :raises FaceblurError: if there is no row for it, if rows disagree, or if the photo is not the one of its row
         """
@@ -173,7 +238,7 @@ class GivenDetections:
             raise FaceblurError(f"{self.path} has no row for it; an empty list of detections says that there is no face")
         if any(row.detections != rows[0].detections for row in rows):
             raise FaceblurError(f"{self.path} has {len(rows)} rows for it that differ")
-        return rows[0].detections
+        return rows[0]
 
 
 def _check_detection(item: Any, where: str) -> None:
@@ -187,7 +252,10 @@ def _check_detection(item: Any, where: str) -> None:
         raise UsageMistake(f"{where}: box {box} is empty; it is x1, y1, x2, y2 with x1 < x2 and y1 < y2")
     if box[2] - box[0] < 1 or box[3] - box[1] < 1:
         raise UsageMistake(f"{where}: box {box} is smaller than a pixel; boxes are in pixels of the photo, not in shares of it")
-    frame = item.get("frame", 0)
+    _check_frame(item.get("frame", 0), where)
+
+
+def _check_frame(frame: Any, where: str) -> None:
     if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0:
         raise UsageMistake(f"{where}: 'frame' is the number of a frame, from 0")
 

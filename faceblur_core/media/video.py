@@ -1,0 +1,619 @@
+"""Read a video file picture by picture, hand the pictures to a method, write them back with everything else as it was.
+
+What a method sees is 8-bit RGB, upright. What is written has the file's own pixel format, size, rotation, colour tags
+and time stamps; sound and subtitles are copied packet by packet, metadata is dropped. Nothing is held but the pictures
+at hand, however long the video is. PyAV does the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.media.files import whole_file
+from faceblur_core.media.images import made_by, upright
+from faceblur_core.types import Image, Mask
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer, OutputContainer
+    from av.stream import Stream
+    from av.video.format import VideoFormat
+    from av.video.stream import VideoStream
+
+MUXERS: Mapping[str, str] = {  #: what can be written, by the file name's ending
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".qt": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".avi": "avi",
+}
+#: What is read and becomes .mkv: these hold no mark of ours, or not every kind of sound, or FFmpeg cannot write them well.
+_OLD = ".wmv .asf .flv .f4v .mpg .mpeg .m2v .vob .mod .tod .ogv .mxf .rm .rmvb .3gp .3g2 .ts .mts .m2ts .dv .y4m .nut .divx"
+READ_ONLY = frozenset(_OLD.split())
+VIDEO_SUFFIXES = frozenset(MUXERS) | READ_ONLY
+FASTEST = 240  #: frames per second; a rate above it is a wrong guess of the demuxer's
+
+# From AVColorSpace, as frames have it, to the numbers by which swscale calls the same matrices.
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """What is to be known of one of FFmpeg's encoders."""
+
+    codec: str  #: the codec's name, as streams have it
+    quality: str = ""  #: its option for constant quality, lower is better; empty: it has none
+    default: int = 0  #: of that option
+    speed: str = ""  #: its option for speed against size
+    pace: str = ""  #: default of that option
+    more: Mapping[str, str] = field(default_factory=dict)
+
+
+ENCODERS: Mapping[str, Encoder] = {
+    "libx264": Encoder("h264", "crf", 18, "preset", "medium"),
+    "libx265": Encoder("hevc", "crf", 20, "preset", "medium", {"x265-params": "log-level=error"}),
+    "libsvtav1": Encoder("av1", "crf", 26, "preset", "8"),
+    "libvpx-vp9": Encoder("vp9", "crf", 24, "cpu-used", "4", {"b": "0", "row-mt": "1", "deadline": "good"}),
+    "libvpx": Encoder("vp8", "crf", 8, "cpu-used", "4", {"b": "20M", "deadline": "good"}),
+    "prores_ks": Encoder("prores"),
+    "ffv1": Encoder("ffv1", more={"level": "3", "slicecrc": "1"}),
+    "mpeg4": Encoder("mpeg4", more={"flags": "+qscale", "global_quality": str(3 * 118)}),
+    "mjpeg": Encoder("mjpeg", more={"flags": "+qscale", "global_quality": str(2 * 118)}),
+    "h264_nvenc": Encoder("h264", "cq", 20, "preset", "p5", {"rc": "vbr", "b": "0"}),
+    "hevc_nvenc": Encoder("hevc", "cq", 22, "preset", "p5", {"rc": "vbr", "b": "0"}),
+    "av1_nvenc": Encoder("av1", "cq", 26, "preset", "p5", {"rc": "vbr", "b": "0"}),
+    "h264_qsv": Encoder("h264", "global_quality", 20, "preset", "medium"),
+    "hevc_qsv": Encoder("hevc", "global_quality", 22, "preset", "medium"),
+    "h264_amf": Encoder("h264", "qvbr_quality_level", 20, "quality", "balanced", {"rc": "qvbr"}),
+    "h264_videotoolbox": Encoder("h264", more={"q": "65"}),
+    "hevc_videotoolbox": Encoder("hevc", more={"q": "65"}),
+}
+#: What a container is given where the file's own codec cannot be written with the file's pixel format.
+FALLBACKS: Mapping[str, tuple[str, ...]] = {
+    "webm": ("libvpx-vp9", "libsvtav1"),
+    "avi": ("mpeg4", "ffv1"),
+    "": ("libx264", "libx265", "ffv1"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How videos are encoded; what is left empty follows the file."""
+
+    encoder: str = ""  #: a key of ENCODERS
+    quality: int | None = None  #: the encoder's own scale: CRF for x264, x265, AV1 and VP9; lower is better
+    preset: str = ""  #: the encoder's own word for speed against size
+    options: tuple[tuple[str, str], ...] = ()  #: more of the encoder's options
+    audio: bool = True  #: whether sound is copied
+
+    def __post_init__(self) -> None:
+        if self.encoder and self.encoder not in ENCODERS:
+            raise UsageMistake(f"no video encoder named {self.encoder!r}; it can be: {', '.join(ENCODERS)}")
+        if self.encoder and self.quality is not None and not ENCODERS[self.encoder].quality:
+            raise UsageMistake(f"encoder {self.encoder} has no CRF; leave out --crf")
+
+
+def is_video(path: Path) -> bool:
+    """Return whether a file's name says that it is a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def written_as(name: Path) -> Path:
+    """Return the file name under which a video of that name is written: its own, or .mkv for what is only read."""
+    return name.with_suffix(".mkv") if name.suffix.lower() in READ_ONLY else name
+
+
+@dataclass(slots=True)
+class Picture:
+    """One picture of a video."""
+
+    frame: VideoFrame  #: as decoded, in the file's pixel format and orientation
+    index: int  #: from 0
+    time: float  #: seconds from the first picture
+    orientation: int  #: EXIF's number for how the frame must be turned to be upright
+
+    def rgb(self) -> Image:
+        """Return H x W x 3 uint8, upright, read-only: what a method sees."""
+        rgb: Image = upright(np.asarray(self.frame.to_ndarray(format="rgb24"), np.uint8), self.orientation)
+        rgb.flags.writeable = False
+        return rgb
+
+    def hide(self, before: Image, after: Image, mask: Mask | None) -> None:
+        """Carry over to the frame what a method changed from ``before`` (as :meth:`rgb`) to ``after``.
+
+        :param mask: H x W, what counts as changed in any case; None: every pixel counts
+        """
+        if after is before:
+            return
+        import cv2
+        from av import VideoFrame
+
+        touched = np.ones(before.shape[:2], np.bool_)
+        if mask is not None:
+            alike = cv2.inRange(cv2.absdiff(after, before), (0, 0, 0), (0, 0, 0))
+            touched = (alike == 0) | (mask > 0)
+        stored = np.ascontiguousarray(_stored(after, self.orientation))
+        space, spread = _MATRICES.get(int(self.frame.colorspace)), int(self.frame.color_range) or None
+        hidden = VideoFrame.from_ndarray(stored, format="rgb24").reformat(
+            format=self.frame.format.name, dst_colorspace=space, dst_color_range=spread
+        )
+        self.frame.make_writable()  # the decoder may still need its own copy
+        touched = _stored(touched, self.orientation)
+        for index in range(len(self.frame.planes)):
+            here, there = _plane(self.frame, index), _plane(hidden, index)
+            np.copyto(here, there, where=_reduced(touched, *here.shape[:2])[..., None])
+
+
+def _stored(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Return upright pixels as the file stores them: the inverse of ``upright``."""
+    return upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+
+
+def _plane(frame: VideoFrame, index: int) -> NDArray[Any]:
+    """Return a view of one plane, height x width x bytes of a pixel."""
+    plane = frame.planes[index]
+    mine = [part for part in frame.format.components if part.plane == index]
+    planar = len(mine) * -(-mine[0].bits // 8)
+    size = frame.format.padded_bits_per_pixel // 8 if len(frame.planes) == 1 else planar
+    lines = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)  # type: ignore[call-overload]  # it is a buffer
+    if plane.line_size < 0:
+        lines = lines[::-1]
+    return np.asarray(lines[:, : plane.width * size].reshape(plane.height, plane.width, size))
+
+
+def _reduced(touched: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """Return, height x width, where any pixel of the block that stands behind a sample of a smaller plane is touched."""
+    down, across = -(-touched.shape[0] // height), -(-touched.shape[1] // width)
+    if down == across == 1:
+        return touched
+    whole = np.zeros((height * down, width * across), np.bool_)
+    whole[: touched.shape[0], : touched.shape[1]] = touched
+    any_ = np.zeros((height, width), np.bool_)
+    for row in range(down):
+        for column in range(across):
+            any_ |= whole[row::down, column::across]
+    return any_
+
+
+class VideoReader:
+    """An open video file. Iterate it for its pictures and, between them, the packets to copy; close it.
+
+    :raises UnreadableImage: if it is no video, is damaged beyond its first picture, or is too large
+    """
+
+    def __init__(self, path: Path, max_pixels: int, *, audio: bool = True) -> None:
+        import av
+
+        self.path = path
+        self.notes: Counter[str] = Counter()  #: what could not be read or is left out, and how often
+        try:
+            self._container: InputContainer = av.open(str(path), metadata_errors="replace")
+        except (av.error.FFmpegError, ValueError) as error:
+            raise UnreadableImage(f"not a video, or damaged ({_reason(error)})") from error
+        try:
+            self._open(max_pixels, audio=audio)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, max_pixels: int, *, audio: bool) -> None:
+        streams = self._container.streams
+        videos = [stream for stream in streams.video if not _is_still(stream) and stream.codec_context is not None]
+        if not videos or "image2" in self._container.format.name or self._container.format.name.endswith("_pipe"):
+            raise UnreadableImage("it has no video that can be read")
+        self.stream: VideoStream = max(videos, key=lambda stream: stream.width * stream.height)
+        self.stream.thread_type = "AUTO"
+        width, height = self.stream.width, self.stream.height
+        if width * height > max_pixels:
+            raise UnreadableImage(f"{width} x {height} pixels are more than {max_pixels / 1e6:g} megapixels (--max-megapixels)")
+        self.copied = [stream for stream in streams if self._is_copied(stream, audio=audio)]
+        self._last: int | None = None
+        self._index = 0
+        self._orientation = 1
+        self._items = self._read()
+        self._ahead: list[Picture | Packet[Any]] = []
+        while not self._ahead or not isinstance(self._ahead[-1], Picture):
+            item = next(self._items, None)
+            if item is None:
+                raise UnreadableImage("not one picture of the video can be read")
+            self._ahead.append(item)
+        self.first: VideoFrame = self._ahead[-1].frame
+
+    def _is_copied(self, stream: Stream, *, audio: bool) -> bool:
+        """Return whether a stream is copied; notes what is left out."""
+        if stream is self.stream or (stream.type == "audio" and not audio) or _is_still(stream):
+            return False  # a still is the cover: a picture that shows faces
+        if stream.type in ("audio", "subtitle"):
+            if stream.codec_context is not None:
+                return True
+            self.notes[f"stream {stream.index} ({stream.type}) cannot be read and is left out"] += 1
+        else:
+            self.notes[f"stream {stream.index} ({stream.type}) may show where or who and is left out"] += 1
+        return False
+
+    @property
+    def made(self) -> Literal["", "anonymized", "preview"]:
+        """Whether faceblur wrote the file, and then what."""
+        return next((made for value in self._container.metadata.values() if (made := made_by(value))), "")
+
+    @property
+    def orientation(self) -> int:
+        """EXIF's number for how pictures must be turned to be upright."""
+        return self._orientation
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the upright pictures, pixels."""
+        height, width = self.first.height, self.first.width
+        return (width, height) if self.orientation in (5, 6, 7, 8) else (height, width)
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second, the mean where the rate varies."""
+        rates = (self.stream.guessed_rate, self.stream.average_rate)
+        return next((rate for rate in rates if rate and rate <= FASTEST), Fraction(25))
+
+    @property
+    def seconds(self) -> float:
+        """How long the file says that it is; 0 if it says nothing."""
+        if self.stream.duration and self.stream.time_base:
+            return float(self.stream.duration * self.stream.time_base)
+        return (self._container.duration or 0) / 1e6
+
+    def __iter__(self) -> Iterator[Picture | Packet[Any]]:
+        """Yield pictures and packets of copied streams in the order of the file. Once only."""
+        while self._ahead:
+            yield self._ahead.pop(0)
+        yield from self._items
+        if self._last is not None and self.stream.time_base:
+            read = float((self._last - (self.stream.start_time or 0)) * self.stream.time_base + 1 / self.rate)
+            if read < self.seconds - max(0.5, 0.02 * self.seconds):
+                self.notes[f"ends after {read:.1f} s, and says that it has {self.seconds:.1f} s"] += 1
+
+    def _read(self) -> Iterator[Picture | Packet[Any]]:
+        import av
+
+        failed = 0
+        while failed < 100:  # in a row: a file can be damaged in many places, but must also come to an end
+            try:
+                for packet in self._container.demux([self.stream, *self.copied]):
+                    failed = 0
+                    yield from self._items_of(packet)
+                return
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError as error:
+                failed += 1
+                self.notes[f"damaged places ({_reason(error)})"] += 1
+
+    def _items_of(self, packet: Packet[Any]) -> Iterator[Picture | Packet[Any]]:
+        if packet.stream is self.stream:
+            yield from self._decode(packet)
+        elif packet.size:  # an empty one ends its stream
+            yield packet
+
+    def _decode(self, packet: Packet[Any]) -> Iterator[Picture]:
+        import av
+
+        try:
+            frames = packet.decode()
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError as error:
+            self.notes[f"damaged packets of the video ({_reason(error)})"] += 1
+            return
+        for frame in frames:
+            assert isinstance(frame, av.VideoFrame)
+            yield self._picture(frame)
+
+    def _picture(self, frame: VideoFrame) -> Picture:
+        if frame.is_corrupt:
+            self.notes["damaged pictures, repaired by the decoder"] += 1
+        if frame.format.has_palette or frame.format.is_bit_stream:
+            frame = frame.reformat(format="rgb24")
+        if self._index == 0:
+            self._orientation = _orientation(frame)
+        elif (frame.width, frame.height) != (self.first.width, self.first.height):
+            raise UnreadableImage("the size of the picture changes within the video; split it there")
+        tick = self.stream.time_base or Fraction(1, 90_000)
+        step = max(1, round(1 / (self.rate * tick)))
+        pts = frame.pts if frame.pts is not None else (0 if self._last is None else self._last + step)
+        if self._last is not None and pts <= self._last:
+            self.notes["time stamps that do not increase"] += 1
+            pts = self._last + 1
+        frame.pts, frame.time_base = pts, tick
+        frame.pict_type = 0  # the encoder chooses for itself
+        self._last = pts
+        start = pts if self._index == 0 else self.first.pts or 0
+        picture = Picture(frame, self._index, float((pts - start) * tick), self._orientation)
+        self._index += 1
+        return picture
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _is_still(stream: Stream) -> bool:
+    from av.stream import Disposition
+
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image))
+
+
+def _reason(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or " ".join(str(error).split()))[:200]
+
+
+def _matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
+    """Return the nine numbers of a frame's display matrix; None if it has none."""
+    side_data: Any = frame.side_data
+    try:
+        return np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), np.int32)
+    except KeyError:
+        return None
+
+
+def _orientation(frame: VideoFrame) -> int:
+    """Return EXIF's number for the display matrix of a frame; a slanted one counts as the nearest."""
+    matrix = _matrix(frame)
+    if matrix is None:
+        return 1
+    a, b, c, d = (int(np.sign(matrix[i])) if abs(matrix[i]) > 1 << 15 else 0 for i in (0, 1, 3, 4))
+    known = {
+        (1, 0, 0, 1): 1,
+        (-1, 0, 0, 1): 2,
+        (-1, 0, 0, -1): 3,
+        (1, 0, 0, -1): 4,
+        (0, 1, 1, 0): 5,
+        (0, 1, -1, 0): 6,
+        (0, -1, -1, 0): 7,
+        (0, -1, 1, 0): 8,
+    }
+    return known.get((a, b, c, d), 1)
+
+
+@contextlib.contextmanager
+def written_video(target: Path, reader: VideoReader, encoding: Encoding, software: str) -> Iterator[VideoWriter]:
+    """Yield a writer for a video beside its final name, then finish and rename it; on any failure nothing is left behind.
+
+    :param software: what the file says it was written by
+    :raises FaceblurError: if the target cannot be written, or cannot hold what the file has
+    """
+    with _writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with _writing(target):
+            name = stack.enter_context(whole_file(target))
+        writer = VideoWriter(name, target, reader, encoding, software)
+        try:
+            yield writer
+            writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Turn what the system or FFmpeg says about writing into an error that names the file."""
+    import av
+
+    try:
+        yield
+    except (OSError, av.error.FFmpegError) as error:
+        raise FaceblurError(f"{target} cannot be written ({_reason(error)})") from error
+
+
+class VideoWriter:
+    """Writes pictures and packets to a file; see :func:`written_video`."""
+
+    def __init__(self, name: str, target: Path, reader: VideoReader, encoding: Encoding, software: str) -> None:
+        import av
+
+        self._target, self._reader = target, reader
+        self.notes = reader.notes
+        self.encoder = ""  #: the name of the encoder in use
+        self.pixel_format = ""  #: FFmpeg's name of what is written
+        self._durations: dict[int, int] = {}
+        muxer = MUXERS[target.suffix.lower()]
+        options = {"fflags": "+bitexact"}  # no name and version of a library, no random numbers
+        if muxer in ("mp4", "mov"):
+            options["movflags"] = "+faststart"
+        self._container: OutputContainer = av.open(name, "w", format=muxer, container_options=options)
+        try:
+            self._container.metadata["comment"] = software
+            self.stream = self._add_video(muxer, encoding)
+            copies = {stream.index: self._add_copy(stream, muxer) for stream in reader.copied}
+            self._copies = {index: stream for index, stream in copies.items() if stream is not None}
+            self._container.start_encoding()
+        except (av.error.FFmpegError, ValueError) as error:
+            self.abandon()
+            raise FaceblurError(
+                f"the video cannot be encoded with {self.encoder} ({_reason(error)}); choose another with --video-encoder"
+            ) from error
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _add_video(self, muxer: str, encoding: Encoding) -> VideoStream:
+        source, first = self._reader.stream, self._reader.first
+        self.encoder, self.pixel_format = _choose(
+            encoding.encoder,
+            source.codec_context.codec.canonical_name,
+            first.format.name,
+            muxer,
+            self._container.supported_codecs,
+        )
+        if self.pixel_format != first.format.name.replace("yuvj", "yuv"):
+            self.notes[f"pixel format {first.format.name} is written as {self.pixel_format}"] += 1
+        stream: Any = self._container.add_stream(self.encoder, rate=self._reader.rate, options=_options(self.encoder, encoding))
+        stream.width, stream.height, stream.pix_fmt = first.width, first.height, self.pixel_format
+        context = stream.codec_context
+        context.time_base = stream.time_base = _time_base(self.encoder, source.time_base or 1 / self._reader.rate)
+        context.sample_aspect_ratio = source.sample_aspect_ratio or Fraction(1)
+        for tag in ("color_range", "color_primaries", "color_trc", "colorspace"):
+            setattr(context, tag, getattr(source.codec_context, tag))
+        if first.format.name.startswith("yuvj"):
+            context.color_range = 2
+        if muxer == "avi":
+            context.max_b_frames = 0  # it has no place for their time stamps
+        if muxer in ("mp4", "mov") and ENCODERS[self.encoder].codec == "hevc":
+            context.codec_tag = "hvc1"  # the one that Apple's players read
+        if first.interlaced_frame and self.encoder in ("libx264", "libx265"):
+            context.flags |= 1 << 18 | 1 << 29  # interlaced DCT and motion estimation
+        matrix = _matrix(first)
+        if matrix is not None and self._reader.orientation != 1:
+            stream.set_display_matrix(matrix.tolist())
+        made: VideoStream = stream
+        return made
+
+    def _add_copy(self, source: Stream, muxer: str) -> Stream | None:
+        if source.codec_context.name not in self._container.supported_codecs:
+            advice = "name an output that ends in .mkv" + (
+                ", or leave the sound out by --no-audio" if source.type == "audio" else ""
+            )
+            raise FaceblurError(f"{muxer} holds no {source.type} of the kind {source.codec_context.name}; {advice}")
+        try:
+            stream = self._container.add_stream_from_template(source)
+        except ValueError:
+            self.notes[f"stream {source.index} ({source.type}) cannot be copied and is left out"] += 1
+            return None
+        if source.time_base:
+            stream.time_base = source.time_base
+        if source.language:
+            stream.metadata["language"] = source.language
+        stream.disposition = source.disposition
+        return stream
+
+    def write(self, picture: Picture) -> None:
+        """Encode one picture. :raises FaceblurError: if the file cannot be written."""
+        frame = picture.frame
+        if frame.format.name != self.pixel_format:
+            frame = frame.reformat(format=self.pixel_format)
+        if frame.pts is not None and frame.duration:
+            self._durations[frame.pts] = frame.duration
+        with _writing(self._target):
+            self._mux(self.stream.encode(frame))
+
+    def _mux(self, packets: list[Any]) -> None:
+        tick = self._reader.stream.time_base or Fraction(1, 90_000)
+        for packet in packets:
+            duration = self._durations.pop(round(packet.pts * packet.time_base / tick), None)
+            if duration:
+                packet.duration = round(duration * tick / packet.time_base)
+            self._container.mux(packet)
+
+    def copy(self, packet: Packet[Any]) -> None:
+        """Copy one packet of another stream, bit by bit. :raises FaceblurError: if the file cannot be written."""
+        import av
+
+        index = packet.stream.index
+        stream = self._copies.get(index)
+        if stream is None:
+            return
+        if packet.dts is None:
+            packet.dts = packet.pts
+        if packet.dts is None:
+            self.notes[f"packets of stream {index} without a time, left out"] += 1
+            return
+        packet.stream = stream
+        with _writing(self._target):
+            try:
+                self._container.mux(packet)
+            except (av.error.ArgumentError, av.error.InvalidDataError):
+                self.notes[f"packets of stream {index} that cannot be copied"] += 1
+
+    def finish(self) -> None:
+        """Encode what is waiting and end the file. :raises FaceblurError: if the file cannot be written."""
+        with _writing(self._target):
+            self._mux(self.stream.encode(None))
+            self._container.close()
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        with contextlib.suppress(Exception):  # whatever it says now, the file is thrown away
+            self._container.close()
+
+
+def _choose(encoder: str, codec: str, pixel_format: str, muxer: str, held: set[str]) -> tuple[str, str]:
+    """Return the encoder and the pixel format to write.
+
+    :param encoder: the user's choice, or empty
+    :param held: the names of the codecs that the container holds
+    :raises FaceblurError: if this installation cannot run the encoder
+    """
+    usual = [name for name, row in ENCODERS.items() if row.codec == codec and "_" not in name.removesuffix("_ks")]
+    fitting = [name for name in (*usual, *FALLBACKS.get(muxer, FALLBACKS[""])) if name in held]
+    candidates = [encoder] if encoder else fitting
+    for name in candidates:
+        if (found := _closest(pixel_format, _formats(name))) == pixel_format.replace("yuvj", "yuv"):
+            return name, found
+    name = candidates[0]
+    return name, _closest(pixel_format, _formats(name))
+
+
+def _formats(encoder: str) -> list[str]:
+    """Return the pixel formats that an encoder takes. :raises FaceblurError: if this installation does not have it."""
+    from av.codec import Codec
+
+    try:
+        return [form.name for form in Codec(encoder, "w").video_formats or []]
+    except ValueError:
+        raise FaceblurError(f"this installation of PyAV has no encoder {encoder}; choose another with --video-encoder") from None
+
+
+def _closest(pixel_format: str, known: list[str]) -> str:
+    """Return the pixel format of ``known`` that loses the least of another."""
+    from av.video.format import VideoFormat
+
+    wanted = pixel_format.replace("yuvj", "yuv")  # the same with a range, which is a tag of its own
+    if wanted in known or not known:
+        return wanted
+
+    def loss(name: str) -> tuple[float, ...]:
+        form, mine = VideoFormat(name, 64, 64), VideoFormat(wanted, 64, 64)
+        missing = _chroma(mine) - _chroma(form)
+        bits = mine.components[0].bits - form.components[0].bits
+        return max(0, missing), max(0, bits), abs(missing), abs(bits), len(form.components)
+
+    return min((name for name in known if name not in ("cuda", "qsv", "amf")), key=loss, default=wanted)
+
+
+def _chroma(form: VideoFormat) -> int:
+    """Return how many samples of colour a pixel format has in 64 x 64 pixels, of each kind."""
+    parts = form.components[1:3] if len(form.components) >= 3 else ()  # one component is grey, two are grey and alpha
+    return max((part.width * part.height for part in parts), default=0)
+
+
+def _options(name: str, encoding: Encoding) -> dict[str, str]:
+    encoder = ENCODERS[name]
+    options = dict(encoder.more)
+    if encoder.quality:
+        options[encoder.quality] = str(encoder.default if encoding.quality is None else encoding.quality)
+    if encoder.speed:
+        options[encoder.speed] = encoding.preset or encoder.pace
+    return options | dict(encoding.options)
+
+
+def _time_base(encoder: str, wanted: Fraction) -> Fraction:
+    """Return the unit of time that the encoder counts in: the file's, or the finest that MPEG-4 allows."""
+    if encoder != "mpeg4" or wanted.denominator <= 65_535:
+        return wanted
+    return wanted.limit_denominator(65_535) or Fraction(1, 65_535)

@@ -1,0 +1,59 @@
+"""Hold a plugin's method to its contract before anything is written: a broken one costs its file, never a face."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from faceblur_core.errors import FaceblurError
+from faceblur_core.types import Anonymized, Image, Mask
+
+
+def checked_share(before: Image, result: Anonymized) -> float:
+    """Return the mean of the mask.
+
+    :raises FaceblurError: if a plugin's method broke its contract; nothing is written then
+    """
+    import cv2
+
+    image, mask = result.image, result.mask
+    if image.shape != before.shape or image.dtype != before.dtype:
+        raise FaceblurError(f"the method returned an image {image.shape} {image.dtype}, not {before.shape} uint8")
+    if mask.shape != before.shape[:2] or mask.dtype != np.float32:
+        raise FaceblurError(f"the method returned a mask {mask.shape} {mask.dtype}, not {before.shape[:2]} float32")
+    share = float(mask.mean())
+    lowest, highest, _, _ = cv2.minMaxLoc(mask)
+    if not (lowest >= 0 and highest <= 1 and np.isfinite(share)):  # the search passes over nan, the mean does not
+        raise FaceblurError("the method returned a mask that is not within 0..1")
+    _check_hidden(before, result, highest)
+    return share
+
+
+def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
+    """:raises FaceblurError: if a face was found and not hidden, or the picture is unchanged where the mask says otherwise."""
+    found, mask = result.detections, result.mask
+    if found is not None and len(found) and highest < 0.5:
+        raise FaceblurError(f"the method found {len(found)} faces and hid nothing")
+    boxes = found.boxes.tolist() if found is not None and found.mask is None else []
+    changed = [_changed(box, before, result.image, mask) for box in boxes]
+    if any(changed) or highest < 0.5:
+        return
+    inside = before[mask >= 0.5]
+    if np.array_equal(result.image, before) and np.ptp(inside, axis=0).any():  # what is flat may well stay as it is
+        raise FaceblurError("the method says that it hid something, but the picture is unchanged")
+
+
+def _changed(box: Sequence[float], before: Image, after: Image, mask: Mask) -> bool:
+    """Return whether the middle row of a box was changed. :raises FaceblurError: if the mask leaves the whole box open."""
+    x1, y1, x2, y2 = box
+    height, width = mask.shape
+    left, top, right, bottom = max(0, int(x1)), max(0, int(y1)), min(width, math.ceil(x2)), min(height, math.ceil(y2))
+    flat = x2 - x1 < 1e-3 or y2 - y1 < 1e-3
+    if not flat and (left >= right or top >= bottom):  # outside the picture there is nothing to hide
+        return False
+    row, column = min((top + bottom) // 2, height - 1), min((left + right) // 2, width - 1)
+    if flat or (mask[row, column] < 0.5 and not (mask[top:bottom, left:right] >= 0.5).any()):
+        raise FaceblurError(f"the method found a face at {[round(side, 1) for side in box]} and did not hide it")
+    return bool((after[row, left:right] != before[row, left:right]).any())

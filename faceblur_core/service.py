@@ -1,0 +1,193 @@
+"""One photo at a time through a method, bytes in, bytes out: what ``faceblur run`` does to a file, for servers.
+
+Nothing here reads or writes a file of the caller's, and a method is named, never a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.media.images import DEFAULT_MAX_PIXELS, FORMATS, Photo, check_format, encode_photo, read_photo
+from faceblur_core.methods import YAML_SUFFIXES, Method, find_method, named_methods
+from faceblur_core.pipeline import close
+from faceblur_core.plugins import installed_plugins
+from faceblur_core.run.checks import checked_share
+from faceblur_core.types import Anonymized, Anonymizer, Image
+from faceblur_core.weights import present
+
+DEFAULT_MAX_FRAMES = 500
+FORMAT_NAMES = tuple(FORMATS)  #: what a photo can be written as
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """One thing that a method's name can be made of."""
+
+    name: str
+    kind: Literal["anonymizer", "detector", "obfuscator", "file"]
+    summary: str
+    licence: str  #: of the code
+    missing: str = ""  #: why it cannot be used here, as far as that is known before it is loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An anonymized photo and what is worth telling about it."""
+
+    data: bytes
+    format: str  #: one of FORMAT_NAMES
+    width: int  #: pixels, upright
+    height: int
+    frames: int
+    faces: int | None  #: None: the method hides without finding faces first
+    masked_share: float  #: of all pixels, 0 to 1
+    ms: Mapping[str, float]  #: milliseconds by stage, and ``total``
+
+    @property
+    def media_type(self) -> str:
+        return f"image/{self.format.lower()}"
+
+    @property
+    def suffix(self) -> str:
+        """The ending of a file of this format, with its dot."""
+        return FORMATS[self.format].suffixes[0]
+
+
+def offered() -> Iterator[Offered]:
+    """Yield everything that :func:`named` can put together here; loads nothing."""
+    plugins = installed_plugins()
+    kinds: tuple[Literal["anonymizer", "detector", "obfuscator"], ...] = ("anonymizer", "detector", "obfuscator")
+    for kind in kinds:
+        for name in plugins.names(kind):
+            try:
+                component = plugins.get(kind, name).component
+            except FaceblurError as error:  # two plugins offer it
+                yield Offered(name, kind, "", "", error.message)
+                continue
+            yield Offered(name, kind, component.summary, component.licence, _missing(component.weights[:1]))
+    for name in named_methods():
+        try:
+            found = find_method(name, {}, plugins)
+        except FaceblurError as error:  # it needs a plugin that is not installed
+            yield Offered(name, "file", "", "", error.message.partition(". ")[0])
+            continue
+        parts = [entry.component for _, entry in found.parts()]
+        licence = " AND ".join(sorted({part.licence for part in parts}))
+        yield Offered(name, "file", found.summary, licence, "; ".join(filter(None, (_missing(p.weights[:1]) for p in parts))))
+
+
+def _missing(weights: tuple[Any, ...]) -> str:
+    absent = [item.file for item in weights if item.url is None and present(item) is None]
+    return f"the model file {absent[0]} is not on this machine" if absent else ""
+
+
+def named(name: str, options: Mapping[str, Any]) -> Method:
+    """Return the method of that name: components such as ``haar+blur``, or one that ships. Never a file of the caller's.
+
+    :param options: dotted, as for ``--set``; checked when the method is loaded
+    :raises UsageMistake: if there is none, or it is a file's name
+    """
+    if name.endswith(YAML_SUFFIXES):
+        raise UsageMistake("a method is named here, method files are not read")
+    return find_method(name, options, installed_plugins())
+
+
+def share_cores(workers: int) -> None:
+    """Divide this machine's cores among so many threads that work at a time."""
+    import cv2
+
+    cv2.setNumThreads(max(1, (os.cpu_count() or 1) // workers))
+
+
+class PhotoMethod:
+    """A method with its models loaded. One is for one thread.
+
+    :raises UsageMistake: if an option is unknown or does not fit
+    :raises FaceblurError: if the method cannot start
+    """
+
+    def __init__(self, method: Method, *, max_pixels: int = DEFAULT_MAX_PIXELS, max_frames: int = DEFAULT_MAX_FRAMES) -> None:
+        self._anonymizer: Anonymizer = method.make()
+        self._max_pixels, self._max_frames = max_pixels, max_frames
+
+    def __call__(self, data: bytes, form: str | None = None, quality: int | None = None) -> Served:
+        """Return the photo anonymized: the bytes that ``faceblur run`` writes.
+
+        :param data: the bytes of a picture file
+        :param form: one of FORMAT_NAMES; the photo's own if None
+        :param quality: 1 to 100 for JPEG, WebP and AVIF
+        :raises UnreadableImage: if the photo cannot be read, is too large, or the format could not hold all of it
+        :raises FaceblurError: if the method failed or broke its contract
+        """
+        ms: dict[str, float] = {}
+        with _timed(ms, "total"):
+            with _timed(ms, "decode"):
+                _check_frames(data, self._max_frames)
+                photo = read_photo(data, self._max_pixels)
+                form = form or photo.format
+                check_format(photo, form)
+            frames, faces, hidden = [], None, 0.0
+            for frame in photo.frames:
+                before = frame.rgb()
+                result = self._run(before)
+                hidden += checked_share(before, result) * result.mask.size
+                frames.append(frame.with_hidden(before, result.image, result.mask))
+                faces = faces if result.detections is None else (faces or 0) + len(result.detections)
+                for stage, spent in (result.info.get("ms") or {}).items():
+                    ms[stage] = ms.get(stage, 0.0) + spent
+            with _timed(ms, "encode"):
+                encoded = _encoded(dataclasses.replace(photo, frames=tuple(frames)), form, quality)
+        height, width = photo.frames[0].pixels.shape[:2]
+        share = hidden / sum(frame.pixels[..., 0].size for frame in photo.frames)
+        return Served(encoded, form, width, height, len(frames), faces, round(share, 6), ms)
+
+    def _run(self, image: Image) -> Anonymized:
+        try:
+            return self._anonymizer(image)
+        except FaceblurError:
+            raise
+        except Exception as error:  # whatever a stranger's plugin raises
+            raise FaceblurError(f"the method failed with {type(error).__name__}") from error
+
+    def close(self) -> None:
+        """Free the models."""
+        close(self._anonymizer)
+
+
+@contextlib.contextmanager
+def _timed(ms: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    ms[stage] = (time.perf_counter() - started) * 1e3
+
+
+def _encoded(photo: Photo, form: str, quality: int | None) -> bytes:
+    try:
+        return encode_photo(photo, form, quality)
+    except FaceblurError:
+        raise
+    except Exception as error:  # each encoder has limits and messages of its own
+        height, width = photo.frames[0].pixels.shape[:2]
+        raise UnreadableImage(f"{width} x {height} pixels cannot be written as {form}; choose png") from error
+
+
+def _check_frames(data: bytes, most: int) -> None:
+    """:raises UnreadableImage: if there are more pictures in the file, each of which would be worked on."""
+    from PIL import Image as PillowImage
+
+    try:
+        with PillowImage.open(io.BytesIO(data)) as image:
+            if image.format in ("JPEG", "MPO"):  # its other pictures are not read
+                return
+            image.seek(most)
+    except Exception:  # fewer pictures, or damage, which the reader names
+        return
+    raise UnreadableImage(f"more than {most} pictures in one file are not accepted")

@@ -1,0 +1,105 @@
+"""Read a set of ``faceblur dataset blur``: ``labels.csv`` and the pictures that it names."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from faceblur_blurdegree.crop import MARGIN, SIZE
+from faceblur_core.errors import FaceblurError
+from faceblur_core.options import read_yaml
+from faceblur_core.training.data import Pictures, for_each, read_square
+from faceblur_core.types import Floats
+
+LABELS, RECIPE = "labels.csv", "dataset.yaml"
+NEEDED = ("path", "split", "method", "degree")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The faces of one split with their labels, in the order of the file."""
+
+    faces: Pictures  #: N x 112 x 112 x 3, RGB, uint8
+    degrees: Floats  #: N, 0..1
+    rows: Sequence[dict[str, str]]  #: of the file
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def read_labels(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of a set's ``labels.csv``, with column names.
+
+    :raises FaceblurError: if it is missing or damaged; names the line
+    """
+    path = folder / LABELS
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True)
+        rows = list(reader)
+    except OSError as error:
+        raise FaceblurError(f"{path}: {error.strerror}; faceblur dataset blur makes such a set") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FaceblurError(f"{path} is no CSV file ({error})") from None
+    if missing := [name for name in NEEDED if name not in (reader.fieldnames or ())]:
+        raise FaceblurError(f"{path} has no column {missing[0]!r}; faceblur dataset blur makes such a file")
+    for number, row in enumerate(rows, 2):
+        if not _fine(row):
+            raise FaceblurError(f"{path}, line {number}: a path within the folder and a degree in 0..1 should stand there")
+    return rows
+
+
+def _fine(row: dict[str, str]) -> bool:
+    try:
+        degree = float(row["degree"])
+    except (TypeError, ValueError):
+        return False
+    path = Path(row["path"])
+    return math.isfinite(degree) and 0 <= degree <= 1 and not path.is_absolute() and ".." not in path.parts
+
+
+def load_split(folder: Path, split: str) -> Labelled:
+    """Return one split, such as ``train``, decoded.
+
+    :raises FaceblurError: if the split is empty, or a picture cannot be read or has another size
+    """
+    rows = [row for row in read_labels(folder) if row["split"] == split]
+    if not rows:
+        raise FaceblurError(f"{folder / LABELS} names no picture of the split {split!r}")
+    faces = np.empty((len(rows), SIZE, SIZE, 3), np.uint8)
+
+    def load(index: int) -> None:
+        path = folder / rows[index]["path"]
+        if not path.is_file():
+            raise FaceblurError(f"{path} is missing; {LABELS} names it")
+        faces[index] = read_square(path, SIZE)
+
+    for_each(len(rows), load)
+    return Labelled(faces, np.array([float(row["degree"]) for row in rows], np.float32), rows)
+
+
+def identity(folder: Path, **counts: int) -> dict[str, Any]:
+    """Return what tells one set from another: the number of pictures per split, the SHA-256 of the labels."""
+    return {"labels_sha256": hashlib.sha256((folder / LABELS).read_bytes()).hexdigest(), **counts}
+
+
+def facts(folder: Path) -> tuple[float, float]:
+    """Return what a set's ``dataset.yaml`` says: the degree from which faces are protected (nan: none), and the margin."""
+    path = folder / RECIPE
+    said = read_yaml(path, "data set") if path.is_file() else {}
+    values = (said.get("protected_from"), said.get("margin", MARGIN))
+    threshold, margin = (float(value) if isinstance(value, (int, float)) else math.nan for value in values)
+    return threshold, margin if margin >= 1 else MARGIN
+
+
+def targets(degrees: NDArray[Any], bins: int) -> NDArray[np.int64]:
+    """Return which of that many equal parts of 0..1 each degree lies in; 1 is in the last."""
+    return np.minimum((degrees * bins).astype(np.int64), bins - 1)

@@ -1,0 +1,17 @@
+"""A web page and a REST API for faceblur: drop photos, compare methods, download."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from faceblur_core import Component, hookimpl
+
+
+@hookimpl
+def faceblur_commands() -> Iterable[Component]:
+    yield Component(
+        name="serve",
+        summary="Serve a web page and a REST API that anonymize photos",
+        factory="faceblur_web.command:serve",
+        licence="MIT AND BSD-3-Clause",
+    )

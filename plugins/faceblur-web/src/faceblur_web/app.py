@@ -1,0 +1,206 @@
+"""The application: the API, and what it is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, Query, Request, Response
+
+from faceblur_core import __version__
+from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.service import FORMAT_NAMES, Served
+from faceblur_web.allowed import MOST_METHODS, Catalogue, Wanted
+from faceblur_web.failures import add_errors, report, shown
+from faceblur_web.guard import LEASE, Guard
+from faceblur_web.limits import Limits, Refused, only_our_limit, read_body
+from faceblur_web.models import Anonymize, Compare, Comparison, Error, Method, Methods, Result, Writing
+from faceblur_web.page_files import add_page
+from faceblur_web.workers import Shelf, Workers
+
+T = TypeVar("T")
+
+GONE = 499  #: what nobody reads: the client has left
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "The bytes of the photo's file, as they are; no form.",
+        "content": {"application/octet-stream": _BINARY, "image/jpeg": _BINARY, "image/png": _BINARY},
+    }
+}
+_WHY = {
+    400: "The request is no HTTP that makes sense.",
+    401: "The token is missing or wrong.",
+    403: "A page of another site asked.",
+    408: "The upload came too slowly.",
+    413: "The photo has too many bytes.",
+    415: "A form was sent in place of the photo's bytes.",
+    421: "The server does not go by the name in the Host header.",
+    422: "The photo cannot be read or is too large, or there is no such method or option.",
+    500: "The method failed on this photo.",
+    503: "Busy; the header Retry-After says when to ask again.",
+}
+
+
+def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
+    return {code: {"model": Error, "description": _WHY[code]} for code in codes}
+
+
+_IMAGE = {
+    200: {
+        "description": "The anonymized photo.",
+        "content": {"image/*": _BINARY},
+        "headers": {
+            "Faceblur-Faces": {
+                "description": "How many were found; absent if the method finds none before hiding.",
+                "schema": {},
+            },
+            "Faceblur-Masked-Share": {"description": "Share of the photo that was hidden.", "schema": {}},
+            "Server-Timing": {"description": "Milliseconds by stage.", "schema": {}},
+        },
+    }
+}
+
+
+def make_app(
+    catalogue: Catalogue,
+    limits: Limits,
+    *,
+    workers: int = 1,
+    waiting: int = 16,
+    hosts: frozenset[str] = frozenset(),
+    token: str | None = None,
+) -> Guard:
+    """Return the ASGI application. Its workers live from its start to its end."""
+    pool = Workers(workers, waiting, lambda wanted: wanted.load(limits.pixels))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        pool.start()
+        try:
+            with only_our_limit():
+                yield
+        finally:
+            await asyncio.to_thread(pool.close)
+
+    app = FastAPI(
+        title="faceblur",
+        version=__version__,
+        summary="Hides the faces in photos.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    add_errors(app)
+    add_page(app)
+    _add_api(app, catalogue, limits, pool)
+    _describe(app, token is not None)
+    return Guard(app, limits, hosts, token)
+
+
+def _describe(app: FastAPI, has_token: bool) -> None:
+    """Tell OpenAPI about the token."""
+    if has_token:
+        schema = app.openapi()
+        schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"token": []}]
+
+
+def _add_api(app: FastAPI, catalogue: Catalogue, limits: Limits, pool: Workers) -> None:
+    @app.get("/v1/methods", responses=_errors(401, 403, 421, 503))
+    def methods() -> Methods:
+        """List what photos can be anonymized with, and the limits of this server."""
+        rows = [
+            Method(name=m.name, kind=m.kind, summary=m.summary, licence=m.licence, usable=not m.missing, why=m.missing)
+            for m in catalogue.methods()
+        ]
+        formats = [name.lower() for name in FORMAT_NAMES]
+        return Methods(
+            methods=rows, formats=formats, max_bytes=limits.upload_bytes, max_pixels=limits.pixels, max_methods=MOST_METHODS
+        )
+
+    @app.post(
+        "/v1/anonymize",
+        response_class=Response,
+        openapi_extra=_BODY,
+        responses={**_IMAGE, **_errors(400, 401, 403, 408, 413, 415, 421, 422, 500, 503)},
+    )
+    async def anonymize(request: Request, ask: Annotated[Anonymize, Query()]) -> Response:
+        """Return the photo in the body with its faces hidden: upright, without metadata, marked as made by faceblur."""
+        wanted = catalogue.wanted(ask.method, ask.settings)
+        data = await _upload(request, limits)
+        served = await _outcome(request, pool.submit(lambda shelf: _apply(shelf, wanted, data, ask)))
+        request.scope[LEASE].take(len(served.data))
+        return Response(served.data, media_type=served.media_type, headers=_facts(served))
+
+    @app.post("/v1/compare", openapi_extra=_BODY, responses=_errors(400, 401, 403, 408, 413, 415, 421, 422, 503))
+    async def compare(request: Request, ask: Annotated[Compare, Query()]) -> Comparison:
+        """Run several methods on the photo in the body, one after the other; give times and numbers of faces."""
+        wanted = [catalogue.wanted(method, ask.settings) for method in dict.fromkeys(ask.methods)]
+        data = await _upload(request, limits)
+        found = await _outcome(request, pool.submit(lambda shelf: _compare(shelf, wanted, data, ask)))
+        request.scope[LEASE].take(2 * sum(len(result.image or "") for result in found.results))
+        return found
+
+
+async def _upload(request: Request, limits: Limits) -> bytes:
+    """Return the bytes of the photo. :raises Refused: if there is a form in its place, and as :func:`read_body`."""
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise Refused(415, "send the photo's bytes as the body, not a form")
+    return await read_body(request, request.scope[LEASE], limits)
+
+
+async def _outcome(request: Request, future: Future[T]) -> T:
+    """Return what a worker makes, or take the task back if the client leaves before it begins."""
+    task = asyncio.wrap_future(future)
+    while not task.done():
+        await asyncio.wait([task], timeout=0.5)
+        if not task.done() and await request.is_disconnected():
+            task.cancel()
+            raise Refused(GONE, "the client has left")
+    return task.result()
+
+
+def _apply(shelf: Shelf, wanted: Wanted, data: bytes, ask: Writing) -> Served:
+    return shelf.get(wanted)(data, ask.form.upper() if ask.form else None, ask.quality)
+
+
+def _compare(shelf: Shelf, wanted: list[Wanted], data: bytes, ask: Compare) -> Comparison:
+    comparison = Comparison(results=[])
+    for item in wanted:
+        try:
+            served = _apply(shelf, item, data, ask)
+        except (UsageMistake, UnreadableImage):
+            raise  # the next method would say the same
+        except FaceblurError as error:
+            report(error)
+            comparison.results.append(Result(method=item.method, error=shown(error)))
+            continue
+        comparison.width, comparison.height = served.width, served.height
+        comparison.results.append(
+            Result(
+                method=item.method,
+                faces=served.faces,
+                masked_share=served.masked_share,
+                ms={stage: round(ms, 2) for stage, ms in served.ms.items()},
+                media_type=served.media_type,
+                image=base64.b64encode(served.data).decode() if ask.images else None,
+            )
+        )
+    return comparison
+
+
+def _facts(served: Served) -> dict[str, str]:
+    """Return what is told about a result, as headers."""
+    facts = {
+        "content-disposition": f'attachment; filename="anonymized{served.suffix}"',
+        "faceblur-masked-share": f"{served.masked_share:g}",
+        "server-timing": ", ".join(f"{stage};dur={ms:.2f}" for stage, ms in served.ms.items()),
+    }
+    return facts if served.faces is None else {**facts, "faceblur-faces": str(served.faces)}

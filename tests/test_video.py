@@ -1,0 +1,554 @@
+"""``faceblur run`` on videos: moving composites of real photos with known truth, odd files, damaged files, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import videos
+from PIL import Image
+
+from conftest import spawn
+from faceblur_core.errors import UnreadableImage
+from faceblur_core.media.video import ENCODERS, VideoReader, _closest
+from faceblur_core.run.video import overlapped
+from faceblur_core.tracking import gap_count
+
+SIDE = 96
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def leftovers(folder):
+    return [name for _, _, files in os.walk(folder) for name in files if name.endswith(".part")]
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return videos.background()
+
+
+@pytest.fixture(scope="module")
+def head(astronaut):
+    return videos.face(astronaut, SIDE)
+
+
+def walk(scene, head, frames, *, speed=3, start=10, occluded=range(0)):
+    """A face that goes from left to right, behind a grey board in some pictures; returns the pictures and where it is."""
+    board = np.full((SIDE + 20, SIDE + 20, 3), 128, np.uint8)
+    pictures, places = [], []
+    for t in range(frames):
+        x, y = start + speed * t, 70
+        cover = [(board, x - 10, y - 10)] if t in occluded else []
+        pictures.append(videos.composite(scene, [(head, x, y), *cover]))
+        places.append((x, y))
+    return pictures, places
+
+
+def inner(place):
+    """The middle of the face at a place: brows to mouth."""
+    x, y = place
+    return np.s_[y + 30 : y + 70, max(0, x + 28) : x + 66]
+
+
+def hidden(before, after, place):
+    region = inner(place)
+    return np.abs(before[region].astype(int) - after[region]).mean() > 12
+
+
+@pytest.fixture(scope="module")
+def clip(scene, head, tmp_path_factory):
+    """A short video with sound; returns its path, pictures and places."""
+    pictures, places = walk(scene, head, 40)
+    path = videos.write(tmp_path_factory.mktemp("clip") / "clip.mp4", pictures, audio="aac")
+    return path, pictures, places
+
+
+def test_the_face_is_hidden_in_every_picture_and_the_rest_is_kept(cli, clip, tmp_path):
+    path, pictures, places = clip
+    manifest = tmp_path / "m.jsonl"
+    result = cli("run", "-m", "yunet", path, "-o", tmp_path / "out", "--manifest", manifest)
+    assert result.code == 0 and result.err == "" and "1 video: 1 with faces (1 in all)" in result.out
+    out = videos.frames(tmp_path / "out" / "clip.mp4")
+    assert len(out) == len(pictures)
+    for before, after, place in zip(videos.frames(path), out, places, strict=True):
+        assert hidden(before, after, place)
+        assert np.abs(before[200:].astype(int) - after[200:]).mean() < 4  # encoded again, else the same
+    [row] = rows(manifest)
+    assert (row["outcome"], row["width"], row["height"], row["frames"], row["detections"]) == ("faces", 320, 240, 40, None)
+    assert row["video"]["tracks"] == 1 and row["video"]["encoder"] == "libx264" and row["notes"] == []
+    assert {"decode", "detect", "track", "encode", "total"} <= set(row["ms"]) and 0.02 < row["masked_share"] < 0.3
+    assert row["video"]["jitter"] < row["video"]["jitter_detected"]
+
+
+def test_sound_is_copied_bit_by_bit_and_stays_in_time(cli, clip, tmp_path):
+    path, _, _ = clip
+    assert cli("run", "-m", "haar", path, "-o", tmp_path / "a").code == 0
+    assert cli("run", "-m", "haar", path, "-o", tmp_path / "b", "--no-audio").code == 0
+    before, after = videos.packets(path, "audio"), videos.packets(tmp_path / "a" / "clip.mp4", "audio")
+    assert [data for data, _ in before] == [data for data, _ in after]
+    assert np.allclose([time for _, time in before], [time for _, time in after], atol=0.001)
+    assert np.allclose(videos.times(path), videos.times(tmp_path / "a" / "clip.mp4"), atol=0.001)
+    with av.open(str(tmp_path / "b" / "clip.mp4")) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
+@pytest.mark.parametrize("length", [1, 7, 15])
+def test_an_occluded_face_has_no_gap_with_tracking(cli, scene, head, tmp_path, length):
+    """The board lets the face be seen by a person before and after; what stands there is hidden all the time."""
+    hole = range(20, 20 + length)
+    pictures, places = walk(scene, head, 55, occluded=hole)
+    path = videos.write(tmp_path / "walk.mp4", pictures)
+    gaps = {}
+    for tracking in ("on", "off"):
+        options = ("--tracking", tracking, "-o", tmp_path / tracking)
+        assert cli("run", "-m", "yunet+solid", path, *options).code == 0
+        out = videos.frames(tmp_path / tracking / "walk.mp4")
+        black = [picture[inner(place)].mean() < 25 for picture, place in zip(out, places, strict=True)]
+        gaps[tracking] = gap_count(black)
+    assert gaps == {"on": 0, "off": length}
+
+
+def test_a_face_that_leaves_and_one_that_comes_are_hidden(cli, scene, head, tmp_path):
+    """Two faces cross; one is hidden behind the other, each leaves the picture on its side."""
+    mirrored = np.ascontiguousarray(head[:, ::-1])
+    places = [[(-30 + 5 * t, 60), (260 - 5 * t, 72)] for t in range(60)]
+    pictures = [videos.composite(scene, [(mirrored, *second), (head, *first)]) for first, second in places]
+    path = videos.write(tmp_path / "cross.mp4", pictures)
+    assert cli("run", "-m", "yunet+solid", path, "-o", tmp_path / "out").code == 0
+    for picture, both in zip(videos.frames(tmp_path / "out" / "cross.mp4"), places, strict=True):
+        for x, y in both:
+            if x + 20 >= 0 and x + 76 <= scene.shape[1]:  # the face is in the picture whole
+                assert picture[inner((x, y))].mean() < 25
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_a_rotation_flag_is_kept_and_the_face_found_upright(cli, scene, head, tmp_path, rotation):
+    pictures, places = walk(scene, head, 12)
+    turns = {90: -1, 180: 2, -90: 1}[rotation]  # the flag says how to turn back, counter-clockwise
+    path = videos.write(tmp_path / "turned.mp4", [np.rot90(picture, turns) for picture in pictures], rotation=rotation)
+    manifest = tmp_path / "m.jsonl"
+    assert cli("run", "-m", "yunet+solid", path, "-o", tmp_path / "out", "--manifest", manifest).code == 0
+    assert (rows(manifest)[0]["width"], rows(manifest)[0]["height"]) == (320, 240)
+    with av.open(str(tmp_path / "out" / "turned.mp4")) as container:
+        stored = list(container.decode(video=0))
+    assert all(frame.rotation in (rotation, -rotation if rotation == 180 else rotation) for frame in stored)
+    for frame, place in zip(stored, places, strict=True):
+        assert np.rot90(frame.to_ndarray(format="rgb24"), -turns)[inner(place)].mean() < 25
+
+
+def test_odd_frame_rates_and_varying_ones_are_kept(cli, scene, head, tmp_path):
+    pictures, _ = walk(scene, head, 20)
+    gaps = np.random.default_rng(0).integers(1, 120, 20)
+    varying = [int(value) for value in np.cumsum(gaps) - gaps[0]]
+    cases = {
+        "ntsc.mp4": {"rate": Fraction(30_000, 1001)},
+        "slow.mkv": {"rate": Fraction(7)},
+        "film.mov": {"rate": Fraction(24_000, 1001)},
+        "varying.mp4": {"times": varying, "tick": Fraction(1, 1000)},
+        "varying.mkv": {"times": varying, "tick": Fraction(1, 1000)},
+        "late.mp4": {"times": range(50, 70), "tick": Fraction(1, 25), "audio": "aac"},
+    }
+    for name, options in cases.items():
+        videos.write(tmp_path / name, pictures, **options)
+    boxes = tmp_path / "boxes.jsonl"
+    boxes.write_text("".join(json.dumps({"input": name, "detections": [{"box": [9, 9, 60, 60]}]}) + "\n" for name in cases))
+    names = [tmp_path / name for name in cases]
+    assert cli("run", "-m", "haar", *names, "-o", tmp_path / "out", "--detections", boxes).code == 0
+    for name in cases:
+        before, after = videos.times(tmp_path / name), videos.times(tmp_path / "out" / name)
+        assert np.allclose(before, after, atol=0.0011), name
+        if name.startswith("varying"):
+            continue
+        with av.open(str(tmp_path / name)) as one, av.open(str(tmp_path / "out" / name)) as other:
+            assert float(one.streams.video[0].average_rate) == pytest.approx(float(other.streams.video[0].average_rate), rel=0.02)
+
+
+KINDS = {
+    "deep.mkv": ("libx264", "yuv420p10le", {"colorspace": 9, "color_primaries": 9, "color_trc": 16, "color_range": 1}),
+    "full.mp4": ("libx264", "yuv420p", {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 2}),
+    "studio.mov": ("libx264", "yuv422p", {"colorspace": 5, "color_primaries": 6, "color_trc": 6, "color_range": 1}),
+    "sharp.mp4": ("libx264", "yuv444p", {}),
+    "grey.mkv": ("libx264", "gray", {}),
+    "hevc.mp4": ("libx265", "yuv420p10le", {}),
+    "web.webm": ("libvpx-vp9", "yuv420p", {"colorspace": 1, "color_range": 1}),
+    "av1.mkv": ("libsvtav1", "yuv420p", {}),
+    "lossless.mkv": ("ffv1", "bgra", {}),
+    "old.avi": ("mpeg4", "yuv420p", {}),
+    "camera.avi": ("mjpeg", "yuvj422p", {}),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_pixel_format_codec_and_colours_are_kept(cli, scene, head, tmp_path, name):
+    codec, pix_fmt, tags = KINDS[name]
+    pictures, places = walk(scene, head, 6)
+    quiet = {"x265-params": "log-level=error"} if codec == "libx265" else {}
+    path = videos.write(tmp_path / name, pictures, codec, pix_fmt, tags=tags, options=quiet)
+    result = cli("run", "-m", "haar+solid", path, "-o", tmp_path / "out", "--detections", given(tmp_path, name, places))
+    assert result.code == 0 and result.err == "", result.err
+    with av.open(str(path)) as before, av.open(str(tmp_path / "out" / name)) as after:
+        one, other = before.streams.video[0].codec_context, after.streams.video[0].codec_context
+        assert (one.name, one.pix_fmt, one.width, one.height) == (other.name, other.pix_fmt, other.width, other.height)
+        for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
+            assert getattr(one, tag) == getattr(other, tag), tag
+    for before, after, place in zip(videos.frames(path), videos.frames(tmp_path / "out" / name), places, strict=True):
+        assert after[inner(place)].mean() < 25
+        assert np.abs(before[210:].astype(int) - after[210:]).mean() < 5
+
+
+def given(folder, name, places):
+    """Write the true boxes of a walk, to be hidden without a detector."""
+    boxes = [{"frame": t, "box": [x + 20, y + 20, x + 76, y + 84]} for t, (x, y) in enumerate(places)]
+    (folder / "boxes.jsonl").write_text(json.dumps({"input": name, "detections": boxes}) + "\n")
+    return folder / "boxes.jsonl"
+
+
+def test_metadata_is_dropped_and_the_output_marked(cli, scene, head, tmp_path):
+    secret = {"title": "At home", "location": "+47.1+008.5/", "creation_time": "2026-01-02T03:04:05", "artist": "someone"}
+    pictures, _ = walk(scene, head, 8)
+    for name in ("a.mp4", "b.mkv", "c.webm", "d.avi", "e.mov"):
+        codec = "libvpx-vp9" if name == "c.webm" else "libx264"
+        path = videos.write(tmp_path / name, pictures, codec, metadata=secret)
+        assert cli("run", "-m", "haar", path, "-o", tmp_path / "out").code == 0
+        out = tmp_path / "out" / name
+        with av.open(str(out)) as container:
+            said = " ".join([*container.metadata.values(), *container.streams[0].metadata.values()])
+        assert not any(value[:6] in said for value in secret.values()) and "faceblur 0" in said
+        assert b"At home" not in out.read_bytes() and b"+47.1" not in out.read_bytes()
+        assert "1 skipped, made by faceblur" in cli("run", "-m", "haar", out, "-o", tmp_path / "again").out
+    assert cli("run", "-m", "haar", tmp_path / "out" / "a.mp4", "-o", tmp_path / "again", "--again").code == 0
+
+
+def test_a_cover_picture_is_left_out_and_subtitles_are_kept(cli, scene, head, tmp_path):
+    pictures, _ = walk(scene, head, 10)
+    plain = videos.write(tmp_path / "plain.mkv", pictures)
+    (tmp_path / "words.srt").write_text("1\n00:00:00,100 --> 00:00:00,300\nHello\n")
+    path = tmp_path / "rich.mkv"
+    with av.open(str(plain)) as source, av.open(str(tmp_path / "words.srt")) as words, av.open(str(path), "w") as container:
+        copies = {
+            0: container.add_stream_from_template(source.streams[0]),
+            1: container.add_stream_from_template(words.streams[0]),
+        }
+        copies[1].metadata["language"] = "deu"
+        container.add_attachment("cover.jpg", "image/jpeg", photo_bytes(head))
+        for index, other in ((0, source), (1, words)):
+            for packet in other.demux():
+                if packet.size:
+                    packet.stream = copies[index]
+                    container.mux(packet)
+    result = cli("run", "-m", "haar", path, "-o", tmp_path / "out")
+    assert result.code == 0, result.err
+    with av.open(str(tmp_path / "out" / "rich.mkv")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "subtitle"]
+        assert container.streams[1].language in ("deu", "ger")
+    assert videos.packets(path, "subtitle") == videos.packets(tmp_path / "out" / "rich.mkv", "subtitle")
+
+
+def photo_bytes(pixels):
+    import io
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_what_a_container_cannot_hold_is_refused_by_name(cli, clip, scene, head, tmp_path):
+    pictures, _ = walk(scene, head, 6)
+    path = videos.write(tmp_path / "sound.mkv", pictures, audio="pcm_s16le")
+    result = cli("run", "-m", "haar", path, "-o", tmp_path / "sound.webm")
+    assert result.code == 1 and "webm holds no audio of the kind pcm_s16le; name an output that ends in .mkv" in result.err
+    assert not (tmp_path / "sound.webm").exists() and not leftovers(tmp_path)
+    assert cli("run", "-m", "haar", path, "-o", tmp_path / "sound.webm", "--no-audio").code == 0
+    with av.open(str(tmp_path / "sound.webm")) as container:
+        assert container.streams.video[0].codec_context.name in ("vp9", "libvpx-vp9")
+
+
+def test_old_containers_become_mkv(cli, scene, head, tmp_path):
+    pictures, _ = walk(scene, head, 6)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    videos.write(folder / "tv.ts", pictures, audio="aac")
+    videos.write(folder / "phone.3gp", pictures)
+    result = cli("run", "-m", "haar", folder, "-o", tmp_path / "out")
+    assert result.code == 0 and {path.name for path in (tmp_path / "out").iterdir()} == {"tv.mkv", "phone.mkv"}
+    assert len(videos.frames(tmp_path / "out" / "tv.mkv")) == 6
+    assert cli("run", "-m", "haar", folder / "tv.ts", "-o", tmp_path / "x.ts").code == 2
+
+
+def test_photos_and_videos_in_one_folder(cli, clip, astronaut, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    os.link(clip[0], folder / "clip.mp4")
+    Image.fromarray(astronaut).save(folder / "photo.png")
+    base = ("run", "-m", "haar", folder, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
+    result = cli(*base)
+    assert result.code == 0 and result.out.startswith("2 files: 2 with faces")
+    assert {row["input"]: row["frames"] for row in rows(tmp_path / "m.jsonl")} == {"clip.mp4": 40, "photo.png": 1}
+    assert "2 done before" in cli(*base, "--resume").out
+    assert "1 done before" not in cli(*base, "--resume", "--tracking", "off").out
+    for source, target in (("clip.mp4", "x.png"), ("photo.png", "x.mp4")):
+        result = cli("run", "-m", "haar", folder / source, "-o", tmp_path / target)
+        assert result.code == 2 and "is named as" in result.err
+
+
+def test_damaged_files(cli, clip, tmp_path):
+    good = clip[0].read_bytes()
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, data in (
+        ("empty.mp4", b""),
+        ("text.mp4", b"just words, no video at all"),
+        ("cut.mp4", good[: len(good) // 2]),  # its index is at the end, and missing
+        ("noise.mkv", np.random.default_rng(0).integers(0, 256, 5000, np.uint8).tobytes()),
+        ("photo.mp4", photo_bytes(clip[1][0])),
+    ):
+        (folder / name).write_bytes(data)
+    os.mkfifo(folder / "pipe.mp4")
+    os.link(clip[0], folder / "good.mp4")
+    result = cli("run", "-m", "haar", folder, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
+    assert result.code == 1 and len(result.err.splitlines()) == 6 and "internal error" not in result.err, result.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.mp4"]
+
+
+def test_what_is_left_of_a_damaged_video_survives(cli, scene, head, tmp_path):
+    pictures, _ = walk(scene, head, 60)
+    data = bytearray(videos.write(tmp_path / "whole.mkv", pictures, audio="aac").read_bytes())
+    (tmp_path / "short.mkv").write_bytes(data[: len(data) * 2 // 3])
+    rng = np.random.default_rng(3)
+    for start in (len(data) // 3, len(data) // 2):
+        data[start : start + 3000] = rng.integers(0, 256, 3000, np.uint8).tobytes()
+    (tmp_path / "holes.mkv").write_bytes(data)
+    for name in ("short.mkv", "holes.mkv"):
+        result = cli("run", "-m", "haar", tmp_path / name, "-o", tmp_path / "out", "--manifest", tmp_path / f"{name}.jsonl")
+        [row] = rows(tmp_path / f"{name}.jsonl")
+        assert result.code == 0 and row["notes"], name
+        assert all(line.startswith(f"faceblur: {tmp_path / name}: ") for line in result.err.splitlines())
+        assert 15 < len(videos.frames(tmp_path / "out" / name)) < 60
+    assert "ends after" in " ".join(rows(tmp_path / "short.mkv.jsonl")[0]["notes"])
+
+
+def test_ctrl_c_leaves_no_half_file(scene, head, tmp_path):
+    pictures, _ = walk(scene, head, 60, speed=1)
+    path = videos.write(tmp_path / "long.mp4", pictures * 20)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "faceblur_core", "run", "-m", "yunet", path, "-o", out, "--manifest", tmp_path / "m.jsonl"]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not leftovers(tmp_path):
+        time.sleep(0.05)
+        assert process.poll() is None
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err.endswith("faceblur: interrupted\n") and "Traceback" not in err
+    assert not list(out.iterdir()) and not (tmp_path / "m.jsonl").read_text()
+
+
+def test_a_full_disk_leaves_no_half_file(clip, tmp_path):
+    code = f"""
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.argv = ["faceblur", "run", "-m", "haar", {str(clip[0])!r}, "-o", {str(tmp_path / "out")!r}]
+from faceblur_core.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "clip.mp4 cannot be written" in done.stderr, done.stderr
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_nothing_is_overwritten_unasked(cli, clip, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "clip.mp4").write_text("mine")
+    result = cli("run", "-m", "haar", clip[0], "-o", out)
+    assert result.code == 2 and (out / "clip.mp4").read_text() == "mine"
+    result = cli("run", "-m", "haar", clip[0], "-o", out, "--manifest", tmp_path / "m.jsonl", "--resume")
+    assert result.code == 1 and "--overwrite replaces it" in result.err and (out / "clip.mp4").read_text() == "mine"
+
+
+def test_a_preview_shows_the_face(cli, clip, tmp_path):
+    path, _, places = clip
+    result = cli("run", "-m", "yunet", path, "-o", tmp_path / "out", "--preview")
+    assert result.code == 0 and "NOT anonymized" in result.out
+    out = videos.frames(tmp_path / "out" / "clip.mp4")
+    edges = [
+        np.abs(np.diff(picture[inner(place)].astype(int), axis=0)).mean() for picture, place in zip(out, places, strict=True)
+    ]
+    assert min(edges) > 2
+    with VideoReader(tmp_path / "out" / "clip.mp4", 10**8) as reader:
+        assert reader.made == "preview"
+
+
+def test_a_video_without_a_face(cli, scene, tmp_path):
+    path = videos.write(tmp_path / "empty.mp4", [np.roll(scene, t, axis=1) for t in range(8)])
+    result = cli("run", "-m", "yunet", path, "-o", tmp_path / "a")
+    assert result.code == 0 and "0 with faces" in result.out
+    result = cli("run", "-m", "yunet", path, "-o", tmp_path / "b", "--fail-on-no-face")
+    assert result.code == 1 and "no face was found" in result.err and not list((tmp_path / "b").iterdir())
+
+
+def test_methods_without_detections_run_picture_by_picture(cli, clip, tmp_path, install):
+    install("good")
+    result = cli("run", "-m", "wipe", clip[0], "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
+    assert result.code == 0, result.err
+    assert "tracks" not in rows(tmp_path / "m.jsonl")[0]["video"] and rows(tmp_path / "m.jsonl")[0]["frames"] == 40
+
+
+def test_a_plugin_that_breaks_its_contract_costs_its_video(cli, clip, tmp_path, install):
+    install("sloppy")
+    for method, message in (("shrinker", "the method returned an image"), ("haar+nothing", "but the picture is unchanged")):
+        result = cli("run", "-m", method, clip[0], "-o", tmp_path / "out")
+        assert result.code == 1 and message in result.err and not list((tmp_path / "out").glob("*"))
+
+
+def test_encoders_and_their_options(cli, clip, tmp_path):
+    base = ("run", "-m", "haar", clip[0], "-o")
+    assert cli(*base, tmp_path / "small.mp4", "--crf", 40, "--preset", "ultrafast").code == 0
+    assert cli(*base, tmp_path / "large.mp4", "--crf", 10, "--encoder-option", "tune=film").code == 0
+    assert (tmp_path / "small.mp4").stat().st_size * 2 < (tmp_path / "large.mp4").stat().st_size
+    assert cli(*base, tmp_path / "other.mkv", "--video-encoder", "libsvtav1").code == 0
+    for options, message in (
+        (("--video-encoder", "x264"), "no video encoder named 'x264'; it can be: libx264"),
+        (("--video-encoder", "ffv1", "--crf", 3), "ffv1 has no CRF"),
+        (("--encoder-option", "tune"), "not of the form name=value"),
+    ):
+        result = cli(*base, tmp_path / "bad.mkv", *options)
+        assert result.code == 2 and message in result.err and result.err.count("\n") == 1
+    result = cli(*base, tmp_path / "bad.mkv", "--preset", "warp")
+    assert result.code == 1 and "cannot be encoded with libx264" in result.err and not (tmp_path / "bad.mkv").exists()
+
+
+def test_too_many_pixels_are_refused(cli, tmp_path):
+    path = videos.write(tmp_path / "wide.mp4", [np.zeros((900, 1200, 3), np.uint8)] * 2)
+    result = cli("run", "-m", "haar", path, "-o", tmp_path / "out", "--max-megapixels", 1)
+    assert result.code == 1 and "1200 x 900 pixels are more than 1 megapixels" in result.err
+
+
+def test_runs_in_a_process_of_its_own_say_nothing_else(clip, tmp_path):
+    done = spawn("run", "-m", "haar", clip[0], "-o", tmp_path / "out", "--video-encoder", "libx265")
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.startswith("1 video")
+
+
+def test_a_reader_holds_few_pictures(clip):
+    with VideoReader(clip[0], 10**8) as reader:
+        assert reader.size == (240, 320) and reader.seconds == pytest.approx(1.6, abs=0.1) and reader.made == ""
+    with pytest.raises(UnreadableImage):
+        VideoReader(clip[0].parent / "nothing.mp4", 10**8)
+
+
+def test_work_ahead_is_bounded_and_errors_arrive():
+    made = []
+
+    def numbers(fail_at=None):
+        for value in range(100):
+            if value == fail_at:
+                raise KeyError(value)
+            made.append(value)
+            yield value
+
+    ahead = overlapped(numbers(), 3)
+    assert next(ahead) == 0
+    time.sleep(0.3)
+    assert len(made) <= 6
+    ahead.close()
+    assert list(overlapped(numbers(), 3)) == list(range(100))
+    with pytest.raises(KeyError):
+        list(overlapped(numbers(fail_at=5), 3))
+
+
+def test_the_nearest_pixel_format_is_chosen():
+    h264 = ["yuv420p", "yuv422p", "yuv444p", "nv12", "yuv420p10le", "yuv422p10le", "yuv444p10le", "gray", "gray10le"]
+    assert _closest("yuvj420p", h264) == "yuv420p"
+    assert _closest("bgr24", h264) == "yuv444p"
+    assert _closest("p010le", h264) == "yuv420p10le"
+    assert _closest("yuv422p12le", h264) == "yuv422p10le"
+    assert set(ENCODERS) >= {"libx264", "libx265", "h264_nvenc"}
+
+
+def test_faces_are_exported_picture_by_picture_and_fed_back(cli, clip, tmp_path):
+    path, _, places = clip
+    boxes = tmp_path / "boxes.jsonl"
+    base = ("run", path, "-m", "yunet+solid")
+    assert cli(*base, "-o", tmp_path / "a", "--export-detections", boxes).code == 0
+    found = rows(boxes)
+    assert [row["frame"] for row in found] == list(range(40)) and found[5]["time"] == pytest.approx(0.2)
+    assert all(len(row["detections"]) == 1 and row["detections"][0]["track"] == 0 for row in found)
+    result = cli(*base, "-o", tmp_path / "b", "--detections", boxes)
+    assert result.code == 0, result.err
+    for one, other in zip(videos.frames(tmp_path / "a" / "clip.mp4"), videos.frames(tmp_path / "b" / "clip.mp4"), strict=True):
+        assert np.abs(one.astype(int) - other).mean() < 1
+    found[7]["detections"] = []
+    boxes.write_text("".join(json.dumps(row) + "\n" for row in found))
+    assert cli(*base, "-o", tmp_path / "c", "--detections", boxes).code == 0
+    open_ = [
+        picture[inner(place)].mean() > 60
+        for picture, place in zip(videos.frames(tmp_path / "c" / "clip.mp4"), places, strict=True)
+    ]
+    assert open_.index(True) == 7 and sum(open_) == 1
+    for change, message in (
+        (found[:12] + found[13:], "no row was given for frame 12"),
+        ([*found, {**found[0], "frame": 40}], "frame 40, the file has 40"),
+    ):
+        boxes.write_text("".join(json.dumps(row) + "\n" for row in change))
+        result = cli(*base, "-o", tmp_path / "d", "--detections", boxes)
+        assert result.code == 1 and message in result.err and not list((tmp_path / "d").iterdir())
+
+
+def test_regions_and_times_are_chosen(cli, clip, tmp_path):
+    path, _, places = clip  # 25 pictures per second, from x = 10 to 127
+    regions = tmp_path / "regions.yaml"
+    base = ("run", path, "-m", "yunet+solid", "--regions", regions)
+
+    def black(name, text):
+        regions.write_text(text)
+        result = cli(*base, "-o", tmp_path / name)
+        assert result.code == 0, result.err
+        return videos.frames(tmp_path / name / "clip.mp4")
+
+    spans = black("spans", "only: [{from: 0.4, to: 0:01.2}]")
+    assert [picture[inner(place)].mean() < 25 for picture, place in zip(spans, places, strict=True)] == [
+        10 <= t < 30 for t in range(40)
+    ]
+    part = black("part", "only: [{box: [0, 0, 100, 240]}]")
+    assert part[0][inner(places[0])].mean() < 25 and part[39][inner(places[39])].mean() > 60
+    kept = black("kept", "keep: [{box: [0, 0, 140, 240]}]")
+    assert kept[0][inner(places[0])].mean() > 60 and kept[39][inner(places[39])].mean() < 25
+    always = black("always", "keep: [{}]\nalways: [{box: [280, 200, 320, 240], from: 1}]")
+    assert all((picture[210:230, 290:310].mean() < 10) == (t >= 25) for t, picture in enumerate(always))
+    for text, message in (
+        ("never: []", "unknown key 'never'; it takes only, keep, always"),
+        ("only: 3", "only must be a list of areas"),
+        ("only: [{boxes: 1}]", "only, entry 1: an area has box, from and to"),
+        ("keep: [{box: [1, 2, 3]}]", "box must be [x1, y1, x2, y2] in pixels"),
+        ("keep: [{box: [5, 5, 3, 9]}]", "is empty"),
+        ("only: [{from: soon}]", "'soon' is no time"),
+        ("only: [{from: 5, to: 4}]", "'to' must be later than 'from'"),
+    ):
+        regions.write_text(text)
+        result = cli(*base, "-o", tmp_path / "bad")
+        assert result.code == 2 and message in result.err and result.err.count("\n") == 1
+
+
+def test_choosing_is_refused_where_it_could_not_be_done(cli, clip, astronaut, tmp_path, install):
+    install("good")
+    (tmp_path / "r.yaml").write_text("keep: []")
+    Image.fromarray(astronaut).save(tmp_path / "photo.png")
+    for arguments, message in (
+        (("-m", "wipe", clip[0], "--regions", tmp_path / "r.yaml"), "finds no faces before it hides them"),
+        (("-m", "wipe", clip[0], "--export-detections", tmp_path / "d.jsonl"), "finds no faces before it hides them"),
+        (("-m", "haar", tmp_path / "photo.png", "--regions", tmp_path / "r.yaml"), "--regions is for videos"),
+        (("-m", "haar", clip[0], "--export-detections", clip[0]), "choose another name"),
+        (("-m", "haar", clip[0], "--regions", tmp_path / "none.yaml"), "none.yaml"),
+    ):
+        result = cli("run", *arguments, "-o", tmp_path / "out")
+        assert result.code == 2 and message in result.err and result.err.count("\n") == 1, result.err
+    assert not (tmp_path / "out").exists()
