@@ -2,6 +2,7 @@
 
 Usage: python benchmarks/cards.py [RUNS] takes each network's config.yaml, log.csv, run.json and curves from RUNS/NAME (such as
 runs/train) into plugins/faceblur-unet/cards/NAME, then writes cards/NAME.md; without RUNS only the pages are made anew.
+RUNS/NAME-alone is a student without its teacher, RUNS/tried-* are short runs with one option changed, tried-base with none.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import yaml
 from tables import COLUMNS, figure, rows_of, table
 
 ROOT = Path(__file__).parents[1]
 CARDS, RESULTS = ROOT / "plugins/faceblur-unet/cards", ROOT / "results"
 WEIGHTS = ROOT / "plugins/faceblur-unet/src/faceblur_unet/weights"
-NETWORKS = ("teacher", "student-v1")
+NETWORKS = ("teacher", "student-v2", "student-v1", "student-v0")
+KINDS = ("val_mse", "val_mae", "val_ssim", "val_psnr")
 CURVES = ("loss", "mse", "mae", "ssim", "psnr")
 #: the thesis's own figures on its own validation pictures, from its tables
 THESIS = {"teacher": {"val_mse": 5.19e-4, "val_mae": 0.0110, "val_ssim": 0.959, "val_psnr": 34.19}}
@@ -55,7 +58,7 @@ The best epoch's figures on {validation} validation pictures, which hold several
 pictures were centred portraits, so its figures are no like for like.
 
 {validated}
-{ablation}
+{ablation}{tried}
 ## On the test sets
 
 `faceblur compare unet`, then `python benchmarks/publish.py RUN MACHINE unet-`. Composited, as `faceblur run` does; rows
@@ -84,18 +87,24 @@ YouTube Faces, Helen, AFW, UTKFace): whether weights made from them may be used 
 
 def take(runs: Path) -> None:
     """Copy what remains of each run; the curves only as pictures."""
+    for run in sorted(runs.glob("tried-*")):
+        copy_facts(run)
     for name in NETWORKS:
         source, target = runs / name, CARDS / name
         if not (source / "model.keras").is_file():
             print(f"{source} holds no finished run; its card stays as it is")
             continue
-        for part in ("", "-first", "-alone"):
-            if (runs / f"{name}{part}").is_dir():
-                (CARDS / f"{name}{part}").mkdir(parents=True, exist_ok=True)
-                for file in ("config.yaml", "log.csv", "run.json"):
-                    shutil.copyfile(runs / f"{name}{part}" / file, CARDS / f"{name}{part}" / file)
+        for run in (source, runs / f"{name}-first", runs / f"{name}-alone"):
+            copy_facts(run)
         for curve in CURVES:
             shutil.copyfile(source / "curves" / f"{curve}.png", target / f"{curve}.png")
+
+
+def copy_facts(run: Path) -> None:
+    if (run / "run.json").is_file():
+        (CARDS / run.name).mkdir(parents=True, exist_ok=True)
+        for file in ("config.yaml", "log.csv", "run.json"):
+            shutil.copyfile(run / file, CARDS / run.name / file)
 
 
 def published(name: str, methods: list[str], columns: tuple[str, ...] | None = None, *, sliced: bool = False) -> str:
@@ -131,10 +140,9 @@ def page(name: str) -> str:
     best = run["best"]
     student = name != "teacher"
     sizes = {path.name: path.stat().st_size for path in sorted(WEIGHTS.glob(f"unet-{name}*.tflite"))}
-    kinds = ["val_mse", "val_mae", "val_ssim", "val_psnr"]
-    validated = [{"": "here", **{kind: f"{best[kind]:.4g}" for kind in kinds}}]
+    validated = [{"": "here", **{kind: f"{best[kind]:.4g}" for kind in KINDS}}]
     if name in THESIS:
-        validated.append({"": "thesis", **{kind: f"{THESIS[name][kind]:.4g}" for kind in kinds}})
+        validated.append({"": "thesis", **{kind: f"{THESIS[name][kind]:.4g}" for kind in KINDS}})
     methods = [f"unet-{name}{form}" for form in ("-int8", "", "-int8 raw", " raw")]
     return PAGE.format(
         name=name,
@@ -150,6 +158,7 @@ def page(name: str) -> str:
         validation=f"{run['data']['val']:,}",
         validated=table(validated, list(validated[0])) + "\n",
         ablation=ablation(name, best),
+        tried=tried(),
         compared=published(name, methods),
         sliced=published(name, methods[:1], SLICED, sliced=True),
     )
@@ -170,15 +179,32 @@ def first(name: str) -> str:
     )
 
 
+def tried() -> str:
+    """Return what single options change in short runs."""
+    if not (CARDS / "tried-base").is_dir():
+        return ""
+    base = yaml.safe_load((CARDS / "tried-base/config.yaml").read_text())
+    rows = []
+    for path in sorted(CARDS.glob("tried-*/run.json")):
+        config = yaml.safe_load(path.with_name("config.yaml").read_text())
+        changed = [f"`{key}={config[key]}`" for key in config if config[key] != base.get(key)]
+        best = json.loads(path.read_text())["best"]
+        rows.append({"": ", ".join(changed) or "as it is", **{kind: f"{best[kind]:.4g}" for kind in KINDS}})
+    rows.sort(key=lambda row: float(row["val_mse"]))
+    return (
+        f"\n## What was tried\n\nThe options were chosen on the smallest network: {base['epochs']} epochs without a teacher"
+        f" ([config](tried-base/config.yaml)), and the same with one option changed.\n\n{table(rows, list(rows[0]))}\n"
+    )
+
+
 def ablation(name: str, best: dict[str, float]) -> str:
     """Return the comparison with the same student trained without its teacher, if that was done."""
     alone = CARDS / f"{name}-alone" / "run.json"
     if not alone.is_file():
         return ""
     other = json.loads(alone.read_text())["best"]
-    kinds = ["val_mse", "val_mae", "val_ssim", "val_psnr"]
     rows = [
-        {"": label, **{kind: f"{values[kind]:.4g}" for kind in kinds}}
+        {"": label, **{kind: f"{values[kind]:.4g}" for kind in KINDS}}
         for label, values in (("with the teacher", best), ("without", other))
     ]
     return f"\nThe same network, data, seed and epochs without its teacher:\n\n{table(rows, list(rows[0]))}\n"

@@ -304,7 +304,7 @@ def test_what_ships_is_what_the_table_says(name):
 
 
 def test_sizes_are_those_that_a_board_is_planned_for():
-    assert SHIPPED["student-v1-int8"].size <= 518_912
+    assert SHIPPED["student-v1-int8"].size <= 518_912 and SHIPPED["student-v2-int8"].size <= 1_131_696
 
 
 class TestUNet(AnonymizerContract):
@@ -321,7 +321,7 @@ def test_the_astronauts_face_is_hidden_and_most_of_the_photo_stays(name):
 
 
 #: least share of portraits whose face is hidden, below what was measured
-FLOORS = {"teacher-int8": 0.95, "student-v1-int8": 0.9}
+FLOORS = {"teacher": 0.95, "student-v2": 0.95, "student-v1": 0.9, "student-v0": 0.8}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -332,4 +332,4 @@ def test_portraits(name, shared):
         photo = read_photo(path.read_bytes()).frames[0].rgb()
         box = np.clip(find(photo).boxes[0], 0, None).astype(int)
         hidden.append(anonymize(photo).mask[box[1] : box[3], box[0] : box[2]].mean())
-    assert np.mean(np.array(hidden) > 0.9) >= FLOORS[name]
+    assert np.mean(np.array(hidden) > 0.9) >= FLOORS[name.removesuffix("-int8")]

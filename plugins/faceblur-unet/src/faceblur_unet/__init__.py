@@ -20,8 +20,14 @@ def _shipped(name: str, size: int, sha256: str) -> Weights:
 SHIPPED = {
     name: _shipped(name, size, sha256)
     for name, size, sha256 in (
-        ("student-v1-int8", 517_344, "312dd83940dfa0740cad45325239d4f9988a1a75872073e0a57cc9cb2b5a54d9"),
-        ("teacher-int8", 1_982_976, "eb3d1fe5742fc60ab9aeda1fb41863e7601f92ff01034a6914de197f6cea28bb"),
+        ("teacher", 7_713_740, "689bbdfc575fb33722ca06a639f7ec3462d8368aefa3b9cc101491af5ee6492f"),
+        ("teacher-int8", 1_982_976, "37be202260d5614e9c8e953a4f45115b3af49ed358cc51822debc57fa13a2714"),
+        ("student-v2", 4_345_772, "914fd289a59985fdc6744184fad595db586a8b42258905693ef2eb1bd28eef91"),
+        ("student-v2-int8", 1_129_968, "04ebe5d87c4a05a004dc9d16b78648dd49d2ec44ade451176ecb748c541d0777"),
+        ("student-v1", 1_939_340, "73fe5f91dcdb09b3e34a31185bed77bb14b19cd4d1192ac23a5d70474baad287"),
+        ("student-v1-int8", 517_344, "3a7a79180ede648ec43ba3b30072fde5ac5b3f19c71c577cfe4cd4425a9aea8d"),
+        ("student-v0", 494_444, "b4dd97e3c9b61941b7038800868f442bd223547afc3093c3496ec455ed98361f"),
+        ("student-v0-int8", 145_104, "06b2933a77ac1fdc4fa4758c5a04d4374dab784ae144bb340ab20b78aebe559a"),
     )
 }
 

@@ -56,7 +56,7 @@ class UNet:
     tiles: Annotated[int, Ge(0)] = option(0, "side in pixels of tiles that go through the network too, for small faces; 0: none")
     overlap: Annotated[float, Ge(0), Lt(0.9)] = option(0.25, "overlap of tiles, as a share of their side")
     low: Annotated[float, Gt(0), Lt(1)] = option(0.35, "share of lost detail from which a pixel can be hidden")
-    high: Annotated[float, Gt(0), Lt(1)] = option(0.9, "share of lost detail that a hidden region must reach somewhere")
+    high: Annotated[float, Gt(0), Lt(1)] = option(0.87, "share of lost detail that a hidden region must reach somewhere")
     least: Annotated[float, Ge(0), Lt(1)] = option(0.0025, "smallest region that counts, as a share of the network's square")
     model_files: list[Path] = field(init=False, repr=False)
     network_file: Path = field(init=False, repr=False)
