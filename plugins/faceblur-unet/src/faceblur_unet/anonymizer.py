@@ -49,7 +49,7 @@ class UNet:
     other pixel stays, to the bit.
     """
 
-    weights: str = option("student-v1-int8", "a network that ships, teacher-int8 or student-v1-int8; or a model file")
+    weights: str = option("student-v1-int8", "a network that ships, such as teacher or student-v0-int8; or a model file")
     backend: str = option("auto", "what runs the network, see faceblur plugins; auto: by the file's ending")
     threads: Annotated[int, Ge(1), Le(64)] = option(1, "of the backend, if it can use more than one")
     composite: bool = option(True, "false: the whole enlarged output of the network, as it is")
