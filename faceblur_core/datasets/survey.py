@@ -129,6 +129,8 @@ def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: Bad
 
 def in_order(work: Callable[[T], R], items: Sequence[T], workers: int, advance: Advance | None = None) -> Iterator[R]:
     """Yield ``work(item)`` for every item, in their order, computed by that many threads and not far ahead."""
+    import cv2  # noqa: F401 (two threads that import it first at the same time break it)
+
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:

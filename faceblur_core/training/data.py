@@ -61,6 +61,8 @@ def read_square(path: Path, size: int, *, grey: bool = False) -> Pictures:
 
 def for_each(count: int, load: Callable[[int], None]) -> None:
     """Call ``load`` with 0 to ``count`` - 1, as many at once as there are cores; raise what the first that fails raises."""
+    import cv2  # noqa: F401 (two threads that import it first at the same time break it)
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(load, range(count)))
 
