@@ -61,9 +61,9 @@ pictures were centred portraits, so its figures are no like for like.
 {ablation}{tried}
 ## On the test sets
 
-`faceblur compare unet`, then `python benchmarks/publish.py RUN MACHINE unet-`. Composited, as `faceblur run` does; rows
-with `raw` are the network's own output, `composite=false`. Figures are `value [low, high]`, 95 % intervals; definitions:
-docs/metrics.md.
+`faceblur compare unet` and `unet-float`, then `python benchmarks/publish.py RUN MACHINE unet-` and `unet-float-`. Composited,
+as `faceblur run` does; rows with `raw` are the network's own output, `composite=false`. Figures are `value [low, high]`, 95 %
+intervals; definitions: docs/metrics.md.
 
 {compared}
 ## Per category and group
@@ -109,9 +109,12 @@ def copy_facts(run: Path) -> None:
 
 def published(name: str, methods: list[str], columns: tuple[str, ...] | None = None, *, sliced: bool = False) -> str:
     """Return a heading and a table for each test set: a row per method, or per slice of the first method."""
-    parts = []
+    testsets: dict[str, list[dict[str, str]]] = {}
     for path in sorted(RESULTS.glob("unet-*.csv")):
-        rows = [row for row in rows_of(path) if row["method"] in methods and row["value"]]
+        testset = path.stem.removeprefix("unet-").removeprefix("float-")
+        testsets.setdefault(testset, []).extend(row for row in rows_of(path) if row["method"] in methods and row["value"])
+    parts = []
+    for testset, rows in sorted(testsets.items()):
         found = {(row["method"], row["slice"], row["metric"], row["statistic"]): row for row in rows}
         keys = (
             [(methods[0], part) for part in dict.fromkeys(row["slice"] for row in rows)]
@@ -129,7 +132,7 @@ def published(name: str, methods: list[str], columns: tuple[str, ...] | None = N
                 lines.append(line)
         used = [column for column in lines[0] if any(line[column] for line in lines)] if lines else []
         if lines and not (sliced and len(lines) < 2):
-            parts.append(f"### {path.stem}\n\n{table(lines, used)}\n")
+            parts.append(f"### {testset}\n\n{table(lines, used)}\n")
     return "\n".join(parts) or "Not published yet.\n"
 
 
