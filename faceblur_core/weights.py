@@ -8,9 +8,10 @@ import importlib.util
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
-from faceblur_core.errors import MissingWeights
+from faceblur_core.errors import MissingWeights, UnknownName
 from faceblur_core.hookspecs import Weights
 
 FOLDER = "FACEBLUR_MODELS"
@@ -61,6 +62,24 @@ def locate(weights: Weights) -> Path:
         if path is None or sha256_of(path) not in weights.sha256:
             path = _download(weights)
     return path
+
+
+def weights_file(text: str, shipped: Mapping[str, Weights], what: str, unshipped: Mapping[str, str] | None = None) -> Path:
+    """Return the model file that ``text`` names: one of those that ship, or a path.
+
+    :param what: the kind of file, for the message
+    :param unshipped: names that do not ship with this version, each with what to say of it
+    :raises MissingWeights: if it is one of ``unshipped``, or as :func:`locate`
+    :raises UnknownName: if it is neither a name nor a file
+    """
+    if text in shipped:
+        return locate(shipped[text])
+    path = Path(text)
+    if path.is_file():
+        return path
+    if unshipped and text in unshipped:
+        raise MissingWeights(unshipped[text])
+    raise UnknownName(what, text, shipped)
 
 
 def _download(weights: Weights) -> Path:

@@ -33,8 +33,8 @@ def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, o
     \b
     faceblur quantize -m unet --set weights=runs/train/student-v1/model.keras -c faces12k --data sets/faces12k -o v1-int8.tflite
     """
-    from faceblur_core.backends import make_backend
     from faceblur_core.mcu.quantize import quantize as to_int8
+    from faceblur_core.mcu.source import float_model, one_by_one
     from faceblur_core.media.files import save
     from faceblur_core.methods import find_method
     from faceblur_core.options import parse_settings
@@ -44,9 +44,8 @@ def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, o
     network = network_of(find_method(method, parse_settings(settings), installed_plugins()).make())
     if network is None:
         raise UsageMistake(f"method {method!r} has no network that could be quantized")
-    batches = [network.network_inputs(_picture(data / name)) for name in _listed(config)]
-    inputs = [batch[index : index + 1] for batch in batches for index in range(len(batch))]
-    model = make_backend(network.network_file).to_tflite(network.network_file)
+    inputs = one_by_one(network.network_inputs(_picture(data / name)) for name in _listed(config))
+    model = float_model(network)
     quantized = to_int8(model, inputs)
     if float_output:
         save(float_output, model)

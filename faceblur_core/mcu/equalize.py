@@ -72,10 +72,8 @@ def _free(graph: Graph, carried: Mapping[int, Sequence[Channel]]) -> set[int]:
 
     def settled(operator: Operator) -> bool:
         """Return whether a convolution's weights and bias are its own, and known."""
-        constants = [index for index in (operator.inputs[1], _bias(operator)) if index >= 0]
-        return all(uses[index] == 1 and graph.tensors[index].dtype == "float32" for index in constants) and all(
-            graph.tensors[index].data is not None for index in constants
-        )
+        constants = [(index, graph.tensors[index]) for index in (operator.inputs[1], _bias(operator)) if index >= 0]
+        return all(uses[index] == 1 and tensor.dtype == "float32" and tensor.data is not None for index, tensor in constants)
 
     def divides(operator: Operator, index: int) -> bool:
         if operator.kind in _CONVOLUTIONS:

@@ -37,10 +37,19 @@ def from_component(name: str, component: HasNetwork, photos: Iterable[Image], co
     model = int8_model(component)
     if model is None:
         batches = list(batches)
-        inputs = [batch[index : index + 1] for batch in batches for index in range(len(batch))]
-        path = component.network_file
-        model = quantize(make_backend(path).to_tflite(path), inputs)
+        model = quantize(float_model(component), one_by_one(batches))
     return Int8Network(name, model, frames(parse(model), batches, count))
+
+
+def float_model(component: HasNetwork) -> bytes:
+    """Return a component's float network as a .tflite file. :raises FaceblurError: if its backend cannot make one"""
+    path = component.network_file
+    return make_backend(path).to_tflite(path)
+
+
+def one_by_one(batches: Iterable[Floats]) -> list[Floats]:
+    """Return batches of one, as quantizing takes them."""
+    return [batch[index : index + 1] for batch in batches for index in range(len(batch))]
 
 
 def int8_model(component: HasNetwork) -> bytes | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from faceblur_core.errors import FaceblurError
 
 Pictures = NDArray[np.uint8]
+
+T = TypeVar("T")
 
 
 def partnered(folder: Path, split: str, parts: Mapping[str, str]) -> list[str]:
@@ -65,6 +67,18 @@ def for_each(count: int, load: Callable[[int], None]) -> None:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(load, range(count)))
+
+
+def batches_ahead(order: NDArray[np.intp], batch_size: int, make: Callable[[int, NDArray[np.intp]], T]) -> Iterator[T]:
+    """Yield ``make(index, chosen)`` for every ``batch_size`` of an order; another thread makes the next batch meanwhile."""
+    chosen = np.split(order, range(batch_size, len(order), batch_size))
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(make, 0, chosen[0])
+        for index in range(len(chosen)):
+            batch = coming.result()
+            if index + 1 < len(chosen):
+                coming = pool.submit(make, index + 1, chosen[index + 1])
+            yield batch
 
 
 def identity(folder: Path, **counts: int) -> dict[str, Any]:

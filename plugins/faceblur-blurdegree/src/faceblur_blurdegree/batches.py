@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from faceblur_blurdegree.config import TrainConfig
 from faceblur_blurdegree.data import Labelled
-from faceblur_core.training.data import Pictures
+from faceblur_core.training.data import Pictures, batches_ahead
 from faceblur_core.types import Floats
 
 
@@ -27,17 +27,10 @@ class Batches:
         return -(-len(self.labelled) // self.config.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Floats, Floats]]:
-        """Yield the batches of an epoch, counted from 0; another thread makes the next one meanwhile."""
+        """Return the batches of an epoch, counted from 0; another thread makes the next one meanwhile."""
         count = len(self.labelled)
         order = np.random.default_rng([self.config.seed, epoch]).permutation(count) if self.augment else np.arange(count)
-        chosen = np.split(order, range(self.config.batch_size, count, self.config.batch_size))
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self._batch, epoch, 0, chosen[0])
-            for index in range(len(chosen)):
-                batch = coming.result()
-                if index + 1 < len(chosen):
-                    coming = pool.submit(self._batch, epoch, index + 1, chosen[index + 1])
-                yield batch
+        return batches_ahead(order, self.config.batch_size, functools.partial(self._batch, epoch))
 
     def _batch(self, epoch: int, index: int, chosen: np.ndarray) -> tuple[Floats, Floats]:
         faces = self.labelled.faces[chosen]

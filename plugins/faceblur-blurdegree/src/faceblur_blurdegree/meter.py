@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 
 from faceblur_blurdegree import DEFAULT, SHIPPED
 from faceblur_blurdegree.crop import MARGIN, SIZE
-from faceblur_core.errors import FaceblurError, MissingWeights, UnknownName
-from faceblur_core.weights import locate
+from faceblur_core import weights as core_weights
+from faceblur_core.errors import FaceblurError
 
 Faces = NDArray[np.uint8]  #: N x 112 x 112 x 3, RGB
 KIND = "faceblur blur-degree"  #: what a model file of ours says it is
 BATCH = 64  #: faces at once
+UNSHIPPED = {
+    DEFAULT: "no blur-degree network ships with this version: name a model file with weights=FILE, in faceblur assess with --set"
+}
 
 
 @dataclass
@@ -83,13 +86,4 @@ def weights_file(text: str) -> Path:
     :raises MissingWeights: if it is the default, and none ships
     :raises UnknownName: if it is neither
     """
-    if text in SHIPPED:
-        return locate(SHIPPED[text])
-    path = Path(text)
-    if path.is_file():
-        return path
-    if text == DEFAULT:
-        raise MissingWeights(
-            "no blur-degree network ships with this version: name a model file with weights=FILE, in faceblur assess with --set"
-        )
-    raise UnknownName("blur-degree weights", text, SHIPPED)
+    return core_weights.weights_file(text, SHIPPED, "blur-degree weights", UNSHIPPED)

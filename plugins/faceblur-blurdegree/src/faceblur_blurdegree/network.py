@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from faceblur_blurdegree.backbones import BACKBONES
 from faceblur_blurdegree.config import TrainConfig
 from faceblur_blurdegree.meter import KIND
 from faceblur_core.errors import FaceblurError
+from faceblur_core.training.run import replace
 
 SHAPE = ("backbone", "head", "loss", "bins", "hidden", "dropout")  #: fields of the config that decide what the network is
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  #: of ImageNet, as the backbones expect
@@ -69,9 +69,7 @@ class Degree(nn.Module):
 def save_network(network: DegreeNetwork, path: Path) -> None:
     """Write a network to a ``.pt`` file: a dictionary of its shape and its ``state_dict``."""
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    partial = path.with_name(f".{path.name}")
-    torch.save({"kind": KIND, "shape": network.shape, "weights": weights}, partial)
-    os.replace(partial, path)
+    replace(path, lambda partial: torch.save({"kind": KIND, "shape": network.shape, "weights": weights}, partial))
 
 
 def load_network(path: Path) -> DegreeNetwork:

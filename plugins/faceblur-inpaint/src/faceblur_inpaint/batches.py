@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from faceblur_core.training.data import Pictures, for_each, partnered, read_square
+from faceblur_core.training.data import Pictures, batches_ahead, for_each, partnered, read_square
 from faceblur_core.types import Floats
 from faceblur_inpaint.config import SIZE, TrainConfig
 
@@ -58,17 +58,10 @@ class Batches:
         return -(-len(self.pairs) // self.config.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Floats, Floats]]:
-        """Yield the batches of an epoch, counted from 0; another thread makes the next one meanwhile."""
+        """Return the batches of an epoch, counted from 0; another thread makes the next one meanwhile."""
         count = len(self.pairs)
         order = np.random.default_rng([self.config.seed, epoch]).permutation(count) if self.augment else np.arange(count)
-        chosen = np.split(order, range(self.config.batch_size, count, self.config.batch_size))
-        with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self._batch, epoch, 0, chosen[0])
-            for index in range(len(chosen)):
-                batch = coming.result()
-                if index + 1 < len(chosen):
-                    coming = pool.submit(self._batch, epoch, index + 1, chosen[index + 1])
-                yield batch
+        return batches_ahead(order, self.config.batch_size, functools.partial(self._batch, epoch))
 
     def _batch(self, epoch: int, index: int, chosen: np.ndarray) -> tuple[Floats, Floats]:
         half = self.augment and epoch < self.config.half_size_epochs

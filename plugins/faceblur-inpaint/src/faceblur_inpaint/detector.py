@@ -10,13 +10,15 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from faceblur_core.backends import load_network
-from faceblur_core.errors import FaceblurError, MissingWeights, UnknownName, UsageMistake
+from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.letterbox import inner, letterboxed
 from faceblur_core.types import Detections, Floats, Image, option
-from faceblur_core.weights import locate
+from faceblur_core.weights import locate, weights_file
 from faceblur_inpaint import DEFAULT, SHIPPED
 from faceblur_inpaint.config import SIZE
 from faceblur_inpaint.threshold import Rule, cut_level, regions
+
+UNSHIPPED = {DEFAULT: "no mask U-Net ships with this version: name a model file with --set detector.weights=FILE"}
 
 
 @dataclass
@@ -45,7 +47,7 @@ class MaskUNetDetector:
     def __post_init__(self) -> None:
         if self.rule == "floored" and self.floor > self.threshold:
             raise UsageMistake(f"floor={self.floor:g} must not be above threshold={self.threshold:g}")
-        self.network_file = weights_file(self.weights)
+        self.network_file = weights_file(self.weights, SHIPPED, "mask U-Net weights", UNSHIPPED)
         self.model_files = [self.network_file]
         quantized = f"{self.weights}-int8"
         self.quantized_file = locate(SHIPPED[quantized]) if quantized in SHIPPED else None
@@ -90,19 +92,3 @@ class MaskUNetDetector:
 
             square = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)[..., None]
         return square[None] / np.float32(255)
-
-
-def weights_file(text: str) -> Path:
-    """Return the model file that ``text`` names: one that ships, or a path.
-
-    :raises MissingWeights: if it is the default, and none ships
-    :raises UnknownName: if it is neither
-    """
-    if text in SHIPPED:
-        return locate(SHIPPED[text])
-    path = Path(text)
-    if path.is_file():
-        return path
-    if text == DEFAULT:
-        raise MissingWeights("no mask U-Net ships with this version: name a model file with --set detector.weights=FILE")
-    raise UnknownName("mask U-Net weights", text, SHIPPED)

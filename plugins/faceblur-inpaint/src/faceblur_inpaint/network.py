@@ -12,7 +12,6 @@ is the output, not counted. They are the module's children, by name: :data:`LAYE
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from faceblur_core.errors import FaceblurError
+from faceblur_core.training.run import replace
 from faceblur_inpaint.config import SIZE
 
 LEVELS = (1, 2, 3, 4)
@@ -97,9 +97,7 @@ def save_network(network: MaskUNet, path: Path) -> None:
     """Write a network to a ``.pt`` file: a dictionary of its shape and its ``state_dict``, float32."""
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     content = {"kind": KIND, "base": network.base, "channels": network.channels, "size": SIZE, "weights": weights}
-    partial = path.with_name(f".{path.name}")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    replace(path, lambda partial: torch.save(content, partial))
 
 
 def load_network(path: Path) -> MaskUNet:

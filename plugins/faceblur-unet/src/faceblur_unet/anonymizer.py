@@ -13,11 +13,11 @@ from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
 from faceblur_core.backends import load_network
-from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
+from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.letterbox import inner, letterboxed
 from faceblur_core.tiling import check_tile_size, tiles_of
 from faceblur_core.types import Anonymized, Floats, Image, Mask, option
-from faceblur_core.weights import locate
+from faceblur_core.weights import locate, weights_file
 from faceblur_unet import SHIPPED
 from faceblur_unet.config import PARAMETERS, SIZE
 
@@ -67,7 +67,7 @@ class UNet:
         if self.high < self.low:
             raise UsageMistake(f"high={self.high:g} must not be below low={self.low:g}")
         check_tile_size(self.tiles, "tiles")
-        self.network_file = weights_file(self.weights)
+        self.network_file = weights_file(self.weights, SHIPPED, "U-Net weights")
         self.model_files = [self.network_file]
         variant = self.weights.removesuffix("-int8")
         self.quantized_file = locate(SHIPPED[f"{variant}-int8"]) if self.weights in SHIPPED else None
@@ -196,16 +196,3 @@ def change_mask(lost: Floats, low: float, high: float, least: float) -> Mask:
     soft = cv2.GaussianBlur(cv2.dilate(grown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
     soft[soft < 0.02] = 0
     return np.maximum(grown, soft).astype(np.float32)
-
-
-def weights_file(text: str) -> Path:
-    """Return the model file that ``text`` names: one that ships, or a path.
-
-    :raises UnknownName: if it is neither
-    """
-    if text in SHIPPED:
-        return locate(SHIPPED[text])
-    path = Path(text)
-    if not path.is_file():
-        raise UnknownName("U-Net weights", text, SHIPPED)
-    return path
