@@ -36,7 +36,7 @@ def equalized(model: bytes, inputs: Iterable[Floats]) -> bytes:
     """
     graph = parse(model)
     carried = _carried(graph)
-    free = [operator for operator in graph.operators if operator.index in _free(graph, carried)]
+    free = _free(graph, carried)
     if not free:
         return model
     ranges = _ranges(model, free, inputs)
@@ -64,7 +64,7 @@ def _carried(graph: Graph) -> dict[int, list[Channel]]:
     return carried
 
 
-def _free(graph: Graph, carried: Mapping[int, Sequence[Channel]]) -> set[int]:
+def _free(graph: Graph, carried: Mapping[int, Sequence[Channel]]) -> list[Operator]:
     """Return the convolutions whose output channels may have factors."""
     convolutions = [operator for operator in graph.operators if operator.kind in _CONVOLUTIONS]
 
@@ -88,7 +88,7 @@ def _free(graph: Graph, carried: Mapping[int, Sequence[Channel]]) -> set[int]:
         if operator.options.get("fusedActivationFunction", 0) not in (_NO_ACTIVATION, _RELU):
             bound.add(operator.index)
     bound.update(operator.index for operator in convolutions if not settled(operator))
-    return {operator.index for operator in convolutions} - bound
+    return [operator for operator in convolutions if operator.index not in bound]
 
 
 def _activation(operator: Operator) -> int:

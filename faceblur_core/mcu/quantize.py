@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,25 +39,25 @@ def quantize(model: bytes, inputs: Iterable[Floats]) -> bytes:
     if len(signatures) != 1 or len((signature := next(iter(signatures.items())))[1]["inputs"]) != 1:
         raise FaceblurError("only networks with one signature and one input can be quantized")
     name, parts = signature
-    samples = [{parts["inputs"][0]: batch} for batch in inputs]
-    if not samples:
+    batches = list(inputs)
+    if not batches:
         raise FaceblurError("quantizing needs at least one picture to see the ranges of the activations on")
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():  # a progress bar, and advice about memory
             warnings.simplefilter("ignore")
-            model = equalized(model, (batch for sample in samples for batch in sample.values()))
+            model = equalized(model, batches)
             worker = quantizer.Quantizer(model, recipe.static_wi8_ai8())
-            seen = _whole_input(worker.calibrate({name: samples}, num_threads=1), model, samples)
+            samples = [{parts["inputs"][0]: batch} for batch in batches]
+            seen = _whole_input(worker.calibrate({name: samples}, num_threads=1), model, batches)
             return self_contained(bytes(worker.quantize(seen, enable_progress_report=False).quantized_model))
     except (ValueError, RuntimeError) as error:
         raise FaceblurError(f"the network cannot be quantized: {' '.join(str(error).split())[:150]}") from None
 
 
-def _whole_input(seen: dict[str, Any], model: bytes, samples: Sequence[Mapping[str, Floats]]) -> dict[str, Any]:
+def _whole_input(seen: dict[str, Any], model: bytes, batches: Sequence[Floats]) -> dict[str, Any]:
     """Return the calibration with the input's whole range: a moving average would clip a photo's white."""
     graph = parse(model)
     entry = seen[graph.tensors[graph.inputs[0]].name]
-    values = [batch for sample in samples for batch in sample.values()]
-    entry["min"] = np.full_like(entry["min"], min(batch.min() for batch in values))
-    entry["max"] = np.full_like(entry["max"], max(batch.max() for batch in values))
+    entry["min"] = np.full_like(entry["min"], min(batch.min() for batch in batches))
+    entry["max"] = np.full_like(entry["max"], max(batch.max() for batch in batches))
     return seen
