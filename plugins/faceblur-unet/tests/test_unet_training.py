@@ -351,8 +351,8 @@ def test_a_run_learns_and_leaves_its_files(whole, config, folder):
     model = load_network(whole / "model.keras", "student-v0")
     same = load_network(whole / "best.weights.h5", "student-v0")
     photos = load_split(folder, "val")
-    made = outputs(model, photos.photos)
-    np.testing.assert_array_equal(made, outputs(same, photos.photos))
+    made = outputs(model.predict_on_batch, photos.photos)
+    np.testing.assert_array_equal(made, outputs(same.predict_on_batch, photos.photos))
     assert np.square(made / 255 - photos.truths[..., :3] / 255).mean() == pytest.approx(float(best["val_mse"]), rel=0.01)
     assert model.dtype_policy.name == "float32"
 
@@ -399,7 +399,7 @@ def test_a_run_with_batch_normalization_resumes_and_saves_it_folded(config, tmp_
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(one, other)
     photos = load_split(folder, "val")
-    made = outputs(models[0], photos.photos) / 255
+    made = outputs(models[0].predict_on_batch, photos.photos) / 255
     best = min(float(row["val_mse"]) for row in rows(tmp_path / "whole"))
     assert np.square(made - photos.truths[..., :3] / 255).mean() == pytest.approx(best, rel=0.01)
     tuned = dataclasses.replace(normalized, weights=str(tmp_path / "whole" / "model.keras"))

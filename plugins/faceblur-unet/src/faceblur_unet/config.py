@@ -24,7 +24,7 @@ class TrainConfig(TrainingConfig):
 
     variant: Literal["teacher", "student-v0", "student-v1", "student-v2"] = option("student-v1", "which network")
     weights: str = option("", "start from this .keras or .weights.h5 file; empty: from random weights")
-    teacher: str = option("", "distillation: the teacher's .keras or .weights.h5 file")
+    teacher: str = option("", "distillation: a network that ships, such as teacher, or the teacher's model file")
     alpha: Share = option(0.7, "distillation: weight of the loss to the truth; the rest is the loss to the teacher")
     copy_start: bool = option(False, "a new network begins as one that copies its input")
     batch_norm: bool = option(False, "batch normalization below full size while training; the saved network has it folded in")

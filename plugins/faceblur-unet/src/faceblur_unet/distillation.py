@@ -8,7 +8,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from faceblur_core.backends import load_network as load_predictor
 from faceblur_core.errors import FaceblurError
+from faceblur_core.types import Predictor
+from faceblur_core.weights import weights_file
+from faceblur_unet import SHIPPED
 from faceblur_unet.architecture import build_variant
 from faceblur_unet.config import SIZE
 from faceblur_unet.data import Pairs, Pictures
@@ -35,15 +39,35 @@ def load_network(path: Path, variant: str) -> keras.Model:
     return model
 
 
-def with_teacher(pairs: Pairs, teacher: keras.Model) -> Pairs:
-    """Return the pairs with the teacher's outputs, rounded to 8 bits: a step is below what training's noise hides."""
+def load_teacher(name: str) -> Predictor:
+    """Return the network that a student listens to: one that ships, such as ``teacher``, or a model file.
+
+    Keras' own files are checked to be U-Nets; any other is for the installed backends.
+
+    :raises UnknownName: if there is none of that name and no such file
+    :raises FaceblurError: as :func:`load_network`, or if no backend reads the file
+    """
+    path = weights_file(name, SHIPPED, "U-Net weights")
+    if path.suffix in (".keras", ".h5"):
+        return load_network(path, "teacher").predict_on_batch
+    return load_predictor(path)
+
+
+def with_teacher(pairs: Pairs, teacher: Predictor) -> Pairs:
+    """Return the pairs with the teacher's outputs, rounded to 8 bits: a step is below what training's noise hides.
+
+    :raises FaceblurError: if the teacher does not give pictures of the size that it is given
+    """
     return dataclasses.replace(pairs, teacher=outputs(teacher, pairs.photos))
 
 
-def outputs(model: keras.Model, photos: Pictures, batch_size: int = 64) -> Pictures:
+def outputs(teacher: Predictor, photos: Pictures, batch_size: int = 64) -> Pictures:
     """Return what a network makes of N x S x S x 3 uint8 photos, as uint8."""
     results = np.empty_like(photos)
     for first in range(0, len(photos), batch_size):
         part = photos[first : first + batch_size].astype(np.float32) / 255
-        results[first : first + batch_size] = np.rint(model.predict_on_batch(part) * 255)
+        made = teacher(part)
+        if made.shape != part.shape:
+            raise FaceblurError(f"the teacher gives {made.shape} for {part.shape}; it is no U-Net of faceblur")
+        results[first : first + batch_size] = np.rint(np.clip(made, 0, 1) * 255)
     return results

@@ -25,7 +25,7 @@ from faceblur_unet.architecture import build_variant, fold, start_as_copy
 from faceblur_unet.batches import Batches
 from faceblur_unet.config import TrainConfig
 from faceblur_unet.data import load_split
-from faceblur_unet.distillation import load_network, with_teacher
+from faceblur_unet.distillation import load_network, load_teacher, with_teacher
 from faceblur_unet.losses import make_loss, make_metrics
 
 
@@ -49,7 +49,7 @@ class _Run(TrainingRun[TrainConfig]):
         config = self.config
         pairs = [load_split(Path(config.data), split) for split in ("train", "val")]
         if config.teacher:
-            teacher = load_network(Path(config.teacher), "teacher")
+            teacher = load_teacher(config.teacher)
             pairs = [with_teacher(part, teacher) for part in pairs]
         self.batches = Batches(pairs[0], config, augment=True)
         self.validation = Batches(pairs[1], config, augment=False)
