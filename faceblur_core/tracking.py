@@ -80,10 +80,15 @@ def jerk(before: Doubles, here: Doubles, after: Doubles) -> float:
     return float(np.abs(here - (before + after) / 2).mean()) / size
 
 
+def gaps(hidden: Sequence[bool] | NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which pictures leave a face open between the first and the last in which it is hidden."""
+    closed = np.asarray(hidden, np.bool_)
+    return ~closed & np.logical_or.accumulate(closed) & np.logical_or.accumulate(closed[::-1])[::-1]
+
+
 def gap_count(hidden: Sequence[bool] | NDArray[np.bool_]) -> int:
-    """Return how many pictures leave a face open between the first and the last in which it is hidden."""
-    where = np.flatnonzero(np.asarray(hidden, np.bool_))
-    return int(where[-1] - where[0] + 1 - len(where)) if len(where) else 0
+    """Return how many these are."""
+    return int(gaps(hidden).sum())
 
 
 class _Track:

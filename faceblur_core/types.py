@@ -212,6 +212,9 @@ class Sample:
     groups: Mapping[str, str] = field(default_factory=dict)  #: such as ``{"gender": "female"}``
     ignored: tuple[Ellipse, ...] = ()  #: faces that no method is held to: hiding them or not counts for nothing
     landmarks: tuple[Floats | None, ...] = ()  #: of ``faces``, one by one: 5 x 2 as in Detections, or None; empty: of none
+    clip: str = ""  #: the video that the image is a picture of; empty: a photo
+    frame: int = 0  #: which of its pictures, from 0
+    tracks: tuple[int, ...] = ()  #: of ``faces``, one by one: a number for each face of the clip; empty: a photo
 
 
 class Detector(Protocol):
@@ -263,7 +266,8 @@ class Metric(Protocol):
     ``share>=0.95`` and the like with >=, <=, < or >. Without it: the mean. ``over`` is what intervals draw, ``images``
     or ``people``. If it has a field ``avoid``, it is told the names of the method's own detectors there. If it has a method
     ``calibrate(samples)``, what that returns, {name: threshold}, can stand in ``share<name``. With a class attribute
-    ``by_name_only`` that is true, a comparison of all metrics passes it over.
+    ``by_name_only`` that is true, a comparison of all metrics passes it over; with one, ``clips``, it is only for test sets of
+    clips.
     """
 
     unit: ClassVar[str]
@@ -283,7 +287,7 @@ Observation = Mapping[str, NDArray[Any]]  #: what a pooled metric keeps of one s
 class PooledMetric(Protocol):
     """Scores all results of a method on a test set at once: what is no mean over faces or images, such as AP or rank-1.
 
-    ``group`` and ``avoid`` as for :class:`Metric`.
+    ``group``, ``avoid``, ``by_name_only`` and ``clips`` as for :class:`Metric`.
     """
 
     unit: ClassVar[str]

@@ -32,7 +32,7 @@ def faceblur_metrics() -> Iterable[Component]:
     def row(name: str, cls: str, summary: str, module: str = "faceblur_core.builtin.metrics") -> Component:
         return Component(name=name, summary=summary, factory=f"{module}:{cls}")
 
-    more = "faceblur_core.compare.metrics"
+    more, over_time = "faceblur_core.compare.metrics", "faceblur_core.compare.motion"
     return [
         row("coverage", "Coverage", "Share of a face's true ellipse that the method's mask hides"),
         row("image-missed", "ImageMissed", "Images with at least one face that is covered by less than a half"),
@@ -50,6 +50,8 @@ def faceblur_metrics() -> Iterable[Component]:
         row("recall", "Recall", "Faces that the method's own detector finds"),
         row("precision", "Precision", "Detections that are faces"),
         row("ap50", "Ap50", "Average precision of the method's own detector at an IoU of 0.5"),
+        row("gap-frames", "GapFrames", "Faces of a clip that are open in a picture, and hidden before and after", over_time),
+        row("jitter", "Jitter", "How much what is hidden trembles about a moving face", over_time),
     ]
 
 

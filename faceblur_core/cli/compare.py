@@ -158,11 +158,13 @@ def _config(
 SUMMARY = (
     ("coverage >= .95", "coverage", "share>=0.95", ".3f"),
     ("missed / 1000", "coverage", "share<0.5", "1000"),
+    ("gaps / 1000", "gap-frames", "mean", "1000"),
     ("still detected", "still-detected", "mean", ".3f"),
     ("cosine < 0.4", "cosine", "share<0.4", ".3f"),
     ("re-identified", "reidentified", "rank-1", ".3f"),
     ("PSNR outside 128", "psnr-outside-128", "mean<=100", ".1f"),
     ("over-blur", "over-blur", "mean", ".4f"),
+    ("jitter", "jitter", "mean", ".4f"),
 )
 
 

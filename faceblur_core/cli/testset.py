@@ -28,7 +28,8 @@ def build(config: str, output: Path | None, overwrite: bool, data: Path, workers
     """Build the test set of CONFIG: a YAML file, or the name of one that ships with faceblur (see faceblur testset list)."""
     from faceblur_core.datasets.labels import BadRows
     from faceblur_core.options import find_config
-    from faceblur_core.testsets.build import Built, build_testset, load_config
+    from faceblur_core.testsets.build import Built, build_testset
+    from faceblur_core.testsets.config import load_config
     from faceblur_core.testsets.format import HEAD, testsets_folder
     from faceblur_core.testsets.samples import NAME, build_samples
 
@@ -45,8 +46,11 @@ def build(config: str, output: Path | None, overwrite: bool, data: Path, workers
     for warning in built.warnings:
         click.echo(f"faceblur: {warning}", err=True)
     made = built.testset
-    click.echo(f"{made.title}: {len(made.rows)} photos, {made.face_count()} faces, checksum {made.checksum[:12]} -> {folder}\n")
-    print_table(("category", "photos"), [(name, str(count)) for name, count in sorted(made.sizes().items())])
+    click.echo(f"{made.title}: {made.extent}, {made.face_count()} faces, checksum {made.checksum[:12]} -> {folder}\n")
+    print_table(
+        ("category", "pictures" if made.of_clips else "photos"),
+        [(name, str(count)) for name, count in sorted(made.sizes().items())],
+    )
 
 
 @testset.command("list")
@@ -120,6 +124,6 @@ def verify(name: str) -> None:
     wrong = faults(found)
     for line in wrong:
         click.echo(f"faceblur: {line}", err=True)
-    click.echo(f"{found.title}: {len(found.rows)} photos, {len(wrong)} faults, checksum {found.checksum}")
+    click.echo(f"{found.title}: {found.extent}, {len(wrong)} faults, checksum {found.checksum}")
     if wrong:
         sys.exit(1)

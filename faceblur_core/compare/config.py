@@ -16,6 +16,7 @@ from faceblur_core.methods import Method, find_method, flatten
 from faceblur_core.options import made, read_yaml
 from faceblur_core.plugins import Plugins
 from faceblur_core.testsets.format import TestSet, open_testset
+from faceblur_core.tracking import Tracking
 from faceblur_core.types import option
 
 
@@ -23,7 +24,7 @@ from faceblur_core.types import option
 class CompareConfig:
     """A comparison."""
 
-    methods: list[Any] = option(..., "names, or mappings {name: row's name, method: …, set: {detector.conf: 0.3}}")
+    methods: list[Any] = option(..., "names, or mappings {name: row's name, method: …, set: {detector.conf: 0.3}, tracking: off}")
     testsets: list[str] = option(..., "names or folders")
     name: str = option("compare", "of the run")
     metrics: list[str] = option([], "names; empty: all that are installed")
@@ -45,6 +46,7 @@ class Entry:
     name: str
     method: Method | None
     error: str = ""  #: why there is no method
+    tracking: Tracking | None = None  #: in clips; None: each picture for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class MetricSpec:
 
     name: str
     options: Mapping[str, Any]
+    clips: bool = False  #: whether it is for clips only
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,10 @@ class Plan:
     entries: tuple[Entry, ...]
     testsets: tuple[TestSet, ...]
     metrics: tuple[MetricSpec, ...]
+
+    def metrics_on(self, testset: TestSet) -> list[MetricSpec]:
+        """Return the metrics that make sense on a test set: some need clips."""
+        return [spec for spec in self.metrics if testset.of_clips or not spec.clips]
 
 
 def load(path: Path) -> CompareConfig:
@@ -89,7 +96,12 @@ def plan(config: CompareConfig, plugins: Plugins) -> Plan:
     for testset in testsets:
         if not testset.rows:
             raise UsageMistake(f"test set {testset.title} holds no photo")
-    return Plan(config, entries, testsets, tuple(_metrics(config, plugins)))
+    metrics = tuple(_metrics(config, plugins))
+    if not any(testset.of_clips for testset in testsets):
+        for spec in metrics:
+            if spec.clips and spec.name in config.metrics:
+                raise UsageMistake(f"metric {spec.name!r} is for test sets of clips, such as moving")
+    return Plan(config, entries, testsets, metrics)
 
 
 def _once(names: Sequence[str], message: str) -> None:
@@ -102,18 +114,40 @@ def _once(names: Sequence[str], message: str) -> None:
 def _entry(item: Any, plugins: Plugins) -> Entry:
     if isinstance(item, str):
         item = {"method": item}
-    if not isinstance(item, dict) or not isinstance(item.get("method"), str) or set(item) - {"name", "method", "set"}:
-        raise UsageMistake(f"a method is a name or a mapping with method, name and set, not {item!r}")
+    if not isinstance(item, dict) or not isinstance(item.get("method"), str) or set(item) - {"name", "method", "set", "tracking"}:
+        raise UsageMistake(f"a method is a name or a mapping with method, name, set and tracking, not {item!r}")
     if not isinstance(item.get("set") or {}, dict):
         raise UsageMistake(f"set of method {item['method']!r} is a mapping such as {{mask.grow: 1.5}}, not {item['set']!r}")
     settings = flatten(item.get("set") or {})
-    name = str(item.get("name") or ",".join([item["method"], *(f"{key}={value}" for key, value in settings.items())]))
+    tracking = _tracking(item)
+    changed = {**settings, **({} if tracking == Tracking() else {"tracking": _shown(tracking)})}
+    name = str(item.get("name") or ",".join([item["method"], *(f"{key}={value}" for key, value in changed.items())]))
     try:
         method = find_method(item["method"], settings, plugins)
         method.resolved()
     except Exception as error:  # its row says so; a stranger's plugin may raise anything
         return Entry(name, None, " ".join(str(getattr(error, "message", error)).split()))
-    return Entry(name, method)
+    return Entry(name, method, tracking=tracking)
+
+
+def _tracking(item: Mapping[str, Any]) -> Tracking | None:
+    """Return how a row follows faces in clips: as ``faceblur run`` does, if it says nothing else."""
+    given = item.get("tracking", True)
+    if isinstance(given, bool):  # YAML's on and off
+        return Tracking() if given else None
+    if not isinstance(given, dict):
+        raise UsageMistake(
+            f"tracking of method {item['method']!r} is on, off or a mapping such as {{look_ahead: 12}}, not {given!r}"
+        )
+    return made(Tracking, given, f"tracking of method {item['method']!r}")
+
+
+def _shown(tracking: Tracking | None) -> str:
+    """Return what a row's name says of it."""
+    if tracking is None:
+        return "off"
+    values, usual = dataclasses.asdict(tracking), dataclasses.asdict(Tracking())
+    return " ".join(f"{key} {value}" for key, value in values.items() if value != usual[key])
 
 
 def _metrics(config: CompareConfig, plugins: Plugins) -> list[MetricSpec]:
@@ -135,7 +169,7 @@ def _metrics(config: CompareConfig, plugins: Plugins) -> list[MetricSpec]:
         if "train_on" in fields and not options.get("train_on"):
             raise UsageMistake(f"metric {name!r} needs train_on, a test set of other people to learn from")
         plugins.make("metric", name, options)  # a mistake shows now
-        specs.append(MetricSpec(name, options))
+        specs.append(MetricSpec(name, options, getattr(plugins.factory("metric", name), "clips", False)))
     return specs
 
 

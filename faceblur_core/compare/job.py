@@ -1,5 +1,7 @@
 """One method on one test set, in a process of its own: a crash costs one row, and its memory is its own.
 
+Photos go to the method one by one; clips are anonymized as ``faceblur run`` does it, and measured picture by picture.
+
 Run as ``python -m faceblur_core.compare.job SPEC FOLDER``; leaves ``result.json`` and ``arrays.npz`` in the folder.
 """
 
@@ -11,6 +13,8 @@ import json
 import os
 import resource
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,10 +28,14 @@ from faceblur_core.compare.remembered import remembered
 from faceblur_core.media.files import write_whole
 from faceblur_core.media.images import encode_pixels
 from faceblur_core.media.sheets import COUNTED, outlined
+from faceblur_core.media.video import Encoding
 from faceblur_core.methods import find_method
 from faceblur_core.pipeline import close, model_files
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.testsets.format import TestSet, read_testset
+from faceblur_core.run.manifest import Row
+from faceblur_core.run.video import VideoRun
+from faceblur_core.testsets.format import TestSet, known, read_testset
+from faceblur_core.tracking import Tracking
 from faceblur_core.types import Anonymized, Anonymizer, Ellipse, Image, Sample
 from faceblur_core.weights import sha256_of
 
@@ -48,6 +56,7 @@ class Spec:
     cost_photos: int = 0  #: measure time and memory on so many photos, and nothing else
     calibrate: str = ""  #: only calibrate this metric
     remember: bool = True  #: take detections from earlier jobs
+    tracking: Mapping[str, Any] | None = None  #: options of it, in clips; None: each picture for itself
 
     def to_json(self) -> str:
         """Return it as JSON with sorted keys."""
@@ -62,7 +71,17 @@ class _Collected:
     values: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
     observations: dict[str, NDArray[Any]] = field(default_factory=dict)  #: by ``metric/sample/key``
     errors: dict[str, str] = field(default_factory=dict)  #: by metric
-    failures: list[tuple[float, str, bytes]] = field(default_factory=list)
+    failures: list[_Failure] = field(default_factory=list)  #: the worst first
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A picture pair that shows how a method fails."""
+
+    score: float
+    what: str
+    data: bytes
+    clip: str  #: of which it is the worst picture; empty: a photo
 
 
 def run(spec: Spec, folder: Path) -> None:
@@ -103,14 +122,19 @@ def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: di
         metrics = {name: _metric(name, options, method.detectors) for name, options in spec.metrics.items()}
         result["judge"] = next((m.judge for m in metrics.values() if hasattr(m, "judge")), "")
         collected = _Collected()
-        for row in testset.rows:
-            _one(testset, row, anonymize, metrics, collected, spec.failures)
+        measure = _Measure(metrics, collected, spec.failures)
+        tracking = Tracking(**spec.tracking) if spec.tracking else None
+        for rows in testset.files():
+            if testset.of_clips:
+                _clip(testset, rows, anonymize, tracking, measure)
+            else:
+                _photo(testset.sample(rows[0]), anonymize, measure)
         result |= {"samples": collected.samples, "metric_errors": collected.errors}
         arrays |= {f"values/{name}": np.concatenate(parts) for name, parts in collected.values.items()}
         arrays |= collected.observations
-        for index, (_, what, data) in enumerate(collected.failures):
-            arrays[f"failure/{index}"] = np.frombuffer(data, np.uint8)
-            result.setdefault("failures", []).append(what)
+        for index, failure in enumerate(collected.failures):
+            arrays[f"failure/{index}"] = np.frombuffer(failure.data, np.uint8)
+            result.setdefault("failures", []).append(failure.what)
     finally:
         close(anonymize)
 
@@ -138,35 +162,67 @@ def _cost(anonymize: Anonymizer, testset: TestSet, photos: int) -> dict[str, Any
     return {"ms": times, "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "parameters": parameters}
 
 
-def _one(
-    testset: TestSet, row: Mapping[str, Any], anonymize: Anonymizer, metrics: Mapping[str, Any], into: _Collected, failures: int
-) -> None:
-    """Measure one sample; if the method fails on it, its values are nan and its row has the error."""
-    sample = testset.sample(row)
+def _photo(sample: Sample, anonymize: Anonymizer, measure: _Measure) -> None:
+    """Measure a method on one photo."""
     sample.image.flags.writeable = False
     result, error = None, ""
     try:
         result = _checked(sample, anonymize(sample.image))
     except (Exception, SystemExit) as raised:  # whatever a method raises
         error = reason(raised)
-    index = len(into.samples)
-    into.samples.append({"id": sample.id, "error": error})
-    for name, metric in metrics.items():
-        count = len(sample.faces) if metric.per == "face" else 1
+    measure(sample, result, error)
+
+
+def _clip(
+    testset: TestSet, rows: Sequence[Mapping[str, Any]], anonymize: Anonymizer, tracking: Tracking | None, measure: _Measure
+) -> None:
+    """Measure a method on the pictures of one clip; those that it did not come to, for it failed, have its error."""
+    measured: list[Sample] = []
+
+    def watch(frame: int, image: Image, result: Anonymized) -> None:
+        measured.append(known(rows[frame], image))
+        measure(measured[-1], result, "")
+
+    error = ""
+    with tempfile.TemporaryDirectory() as folder, testset.open_clip(rows[0]) as reader:
+        written = Path(folder) / Path(rows[0]["file"]).name
+        work = VideoRun(anonymize, Encoding(preset="ultrafast"), tracking, watch=watch)  # nobody sees the file
         try:
-            if metric.per == "set":
-                seen = metric.observe(sample, result) if result else {}
-                into.observations |= {f"observation/{name}/{index}/{key}": _storable(seen[key]) for key in seen}
-                continue
-            values = np.asarray(metric(sample, result), np.float64) if result else np.full(count, np.nan)
-            if values.shape != (count,):
-                raise ValueError(f"it gave {values.shape} values, not {count}")
-        except (Exception, SystemExit) as raised:  # whatever a metric raises
-            into.errors.setdefault(name, f"{sample.id}: {reason(raised)}")
-            values = np.full(count, np.nan)
-        into.values.setdefault(name, []).append(values)
-    if result and failures:
-        _keep_failure(sample, result, {name: parts[-1] for name, parts in into.values.items()}, into, failures)
+            work(reader, written, Row(input=rows[0]["file"], outcome="error"), threading.Event())
+        except (Exception, SystemExit) as raised:  # whatever a method raises
+            error = reason(raised)
+        for row in rows[len(measured) :]:
+            measure(known(row, np.zeros((*reader.size, 3), np.uint8)), None, error)
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Applies all metrics to one result after the other."""
+
+    metrics: Mapping[str, Any]
+    into: _Collected
+    failures: int  #: so many are kept
+
+    def __call__(self, sample: Sample, result: Anonymized | None, error: str) -> None:
+        """Measure one sample; without a result its values are nan, and its row has the error."""
+        into, index = self.into, len(self.into.samples)
+        into.samples.append({"id": sample.id, "error": error})
+        for name, metric in self.metrics.items():
+            count = len(sample.faces) if metric.per == "face" else 1
+            try:
+                if metric.per == "set":
+                    seen = metric.observe(sample, result) if result else {}
+                    into.observations |= {f"observation/{name}/{index}/{key}": _storable(seen[key]) for key in seen}
+                    continue
+                values = np.asarray(metric(sample, result), np.float64) if result else np.full(count, np.nan)
+                if values.shape != (count,):
+                    raise ValueError(f"it gave {values.shape} values, not {count}")
+            except (Exception, SystemExit) as raised:  # whatever a metric raises
+                into.errors.setdefault(name, f"{sample.id}: {reason(raised)}")
+                values = np.full(count, np.nan)
+            into.values.setdefault(name, []).append(values)
+        if result and self.failures:
+            _keep_failure(sample, result, {name: parts[-1] for name, parts in into.values.items()}, into, self.failures)
 
 
 def _storable(value: Any) -> NDArray[Any]:
@@ -197,12 +253,14 @@ def _keep_failure(
         share = float((result.mask >= 0.5).mean())
         scores.append((share, f"{share:.0%} of a picture without a face hidden", -1))
     score, what, face = max(scores, default=(0.0, "", -1))
-    if score <= 0.05 or (len(into.failures) >= most and score <= into.failures[-1][0]):
+    kept = [failure for failure in into.failures if not sample.clip or failure.clip != sample.clip]  # one picture of each clip
+    same = next((failure for failure in into.failures if failure not in kept), None)
+    if score <= (same.score if same else 0.05) or (len(kept) >= most and score <= kept[-1].score):
         return
     shown = sample.faces[face : face + 1] if face >= 0 else ()
-    into.failures.append((float(score), f"{sample.id}: {what}", _side_by_side(sample.image, result.image, shown)))
-    into.failures.sort(key=lambda item: (-item[0], item[1]))
-    del into.failures[most:]
+    data = _side_by_side(sample.image, result.image, shown)
+    kept.append(_Failure(float(score), f"{sample.id}: {what}", data, sample.clip))
+    into.failures = sorted(kept, key=lambda failure: (-failure.score, failure.what))[:most]
 
 
 def _side_by_side(before: Image, after: Image, faces: Sequence[Ellipse]) -> bytes:

@@ -130,6 +130,7 @@ def _testset_facts(testset: TestSet) -> dict[str, Any]:
         "summary": testset.head.get("summary", ""),
         "licence": testset.head.get("licence", ""),
         "photos": len(testset.rows),
+        **({"clips": len(testset.files())} if testset.of_clips else {}),
         "faces": testset.face_count(),
         "ignored": sum(len(row["faces"]) for row in testset.rows) - testset.face_count(),
         "without_landmarks": sum("landmarks" not in f for row in testset.rows for f in counted_faces(row)),
@@ -149,6 +150,7 @@ def _method_facts(results: Results, index: int) -> dict[str, Any]:
         "method": entry.method.text,
         "spec": entry.method.spec,
         "options": entry.method.resolved(),
+        "tracking": dataclasses.asdict(entry.tracking) if entry.tracking else None,
         "weights": first.get("weights", {}),
         "judge": first.get("judge", ""),
         "versions": distribution_versions(["faceblur-core", *(part.distribution for _, part in entry.method.parts())]),
@@ -202,8 +204,8 @@ def _cost_row(results: Results, name: str) -> Row:
 def _each(results: Results, per: str) -> Iterator[Row]:
     """Yield one row per face, or per image, of every method on every test set, with all values."""
     plugins = installed_plugins()
-    mine = [s.name for s in results.plan.metrics if plugins.make("metric", s.name, s.options).per == per]
     for testset in results.plan.testsets:
+        mine = [s.name for s in results.plan.metrics_on(testset) if plugins.make("metric", s.name, s.options).per == per]
         for entry in results.plan.entries:
             done = results.measured.get((entry.name, testset.title))
             if done is None or done.error:
@@ -221,7 +223,8 @@ def _places(testset: TestSet, per: str) -> Iterator[Row]:
             continue
         for number, face in enumerate(counted_faces(row)):
             height = 2 * ellipse_of(face).half_extent()[1] / row["height"]
-            yield {**what, "face": number, "height": height, "flags": " ".join(face["flags"])}
+            track = {"track": face["track"], "visible": face["visible"]} if "track" in face else {}
+            yield {**what, "face": number, "height": height, "flags": " ".join(face["flags"]), **track}
 
 
 def failures(results: Results) -> Iterator[tuple[str, bytes, Row]]:

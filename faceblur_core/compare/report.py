@@ -42,11 +42,13 @@ SUMMARY = (
     Column("coverage ≥ .95", "coverage", "share>=0.95", group="privacy"),
     Column("missed faces / 1000", "coverage", "share<0.5", 1, 1000, group="privacy"),
     Column("photos with a miss", "image-missed", "mean", group="privacy"),
+    Column("gap frames / 1000", "gap-frames", "mean", 1, 1000, group="privacy"),
     Column("still detected", "still-detected", "mean", group="privacy"),
     Column("cosine < 0.4", "cosine", "share<0.4", group="privacy"),
     Column("re-identified, worst attack", "reidentified", "rank-1", group="privacy"),
     Column("PSNR outside, 128 px", "psnr-outside-128", "mean<=100", 1, group="utility"),
     Column("over-blur", "over-blur", "mean", 4, group="utility"),
+    Column("jitter", "jitter", "mean", 4, group="utility"),
     Column("precision", "precision", "precision", group="detection"),
     Column("recall", "recall", "mean", group="detection"),
     Column("AP50", "ap50", "ap50", group="detection"),
@@ -429,9 +431,15 @@ def _notes(run: Recorded) -> dict[str, dict[str, list[str]]]:
 
 
 def _settings(run: Recorded, index: int) -> str:
-    """Return the options that the config gives a method."""
+    """Return the options that the config gives a method, and how it follows faces in clips, if that is said."""
     item = run.facts["config"]["methods"][index]
-    return ", ".join(f"{key}={value}" for key, value in flatten(item.get("set") or {}).items()) if isinstance(item, dict) else ""
+    given = {**flatten(item.get("set") or {}), **_tracking(item)} if isinstance(item, dict) else {}
+    return ", ".join(f"{key}={value}" for key, value in given.items())
+
+
+def _tracking(item: Mapping[str, Any]) -> dict[str, Any]:
+    given = item.get("tracking", True)
+    return flatten({"tracking": given}) if isinstance(given, dict) else {} if given else {"tracking": "off"}
 
 
 def _versions(run: Recorded) -> list[str]:

@@ -138,13 +138,14 @@ def _only_training(plan: Plan, training: Iterable[TestSet]) -> list[TestSet]:
 
 def _job(plan: Plan, entry: Entry, testset: TestSet, *, trained_only: bool) -> Job:
     assert entry.method is not None
-    metrics = {spec.name: spec.options for spec in plan.metrics if not trained_only or spec.options.get("train_on")}
+    metrics = {spec.name: spec.options for spec in plan.metrics_on(testset) if not trained_only or spec.options.get("train_on")}
     spec = Spec(
         entry.method.text,
         entry.method.options,
         str(testset.folder.absolute()),
         metrics,
         failures=0 if trained_only else plan.config.failures,
+        tracking=dataclasses.asdict(entry.tracking) if entry.tracking and testset.of_clips else None,
     )
     return Job(spec, _key(spec, testset, entry.method, metrics), f"{entry.name} on {testset.title}")
 
@@ -177,6 +178,7 @@ def _key(spec: Spec, testset: TestSet, method: Method | None, metrics: Iterable[
         "versions": distribution_versions(["faceblur-core", *(entry.distribution for entry in [*parts, *judges])]),
         "code": sorted({code_digest(entry.component.factory.partition(".")[0].partition(":")[0]) for entry in [*parts, *judges]}),
         "core": code_digest("faceblur_core"),
+        "run": code_digest("faceblur_core.run") if testset.of_clips else "",  # it anonymizes clips
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -37,7 +37,7 @@ ATTACKS = "reidentified-"  #: how the names of the attacks' metrics begin
 class Units:
     """What is drawn for the intervals."""
 
-    of_image: NDArray[np.intp]  #: the unit of each image
+    of_image: NDArray[np.intp]  #: the unit of each image: itself, or its clip, for images; its person for people
     draws: Draws
 
 
@@ -63,17 +63,18 @@ class Shape:
 
 def shape_of(testset: TestSet, resamples: int, seed: int) -> Shape:
     """Return a test set's arrays."""
-    count = len(testset.rows)
-    people = [row["identity"] or index for index, row in enumerate(testset.rows)]
+    sizes = [len(rows) for rows in testset.files()]
+    files = np.repeat(np.arange(len(sizes)), sizes)
+    people = [row["identity"] or int(file) for row, file in zip(testset.rows, files, strict=True)]
     order = {key: number for number, key in enumerate(dict.fromkeys(people))}
-    of_images = Units(np.arange(count), Draws.make(count, resamples, seed))
+    of_images = Units(files, Draws.make(len(sizes), resamples, seed))
     of_people = Units(np.array([order[key] for key in people], np.intp), Draws.make(len(order), resamples, seed))
     faces = [(i, f) for i, row in enumerate(testset.rows) for f in counted_faces(row)]
     face_images = np.array([i for i, _ in faces], np.intp)
     images = dict(_image_slices(testset))
     sized = np.array([2 * ellipse_of(f).half_extent()[1] / testset.rows[i]["height"] for i, f in faces])
-    sizes = {f"size={name}": (sized >= low) & (sized < high) for low, high, name in SIZES}
-    face_slices = {name: where[face_images] for name, where in images.items()} | {n: w for n, w in sizes.items() if w.any()}
+    heights = {f"size={name}": (sized >= low) & (sized < high) for low, high, name in SIZES}
+    face_slices = {name: where[face_images] for name, where in images.items()} | {n: w for n, w in heights.items() if w.any()}
     return Shape(testset, face_images, images, face_slices, of_images, of_people if len(order) >= LEAST_PEOPLE else of_images)
 
 
@@ -108,7 +109,7 @@ def table_rows(results: Results) -> list[Row]:
                 _filled({**base, "metric": WITHOUT_OUTPUT, "statistic": "count", "value": len(failed), "count": total,
                          "note": failed[0]["error"] if failed else ""})
             )  # fmt: skip
-            for spec in results.plan.metrics:
+            for spec in results.plan.metrics_on(testset):
                 rows += _metric_rows(results, entry.name, spec, done, shape, base)
     return rows + _worst_attacks(rows)
 

@@ -258,6 +258,16 @@ def ellipse_row(ellipse: Ellipse) -> dict[str, float]:
     return {key: round(getattr(ellipse, key), 4 if key == "angle" else 2) for key in ("cx", "cy", "rx", "ry", "angle")}
 
 
+def face_row(face: Face) -> dict[str, Any]:
+    """Return a face as JSON: its ellipse, flags and, where known, landmarks and score."""
+    row: dict[str, Any] = {**ellipse_row(face.ellipse), "flags": sorted(face.flags)}
+    if face.landmarks is not None:
+        row["landmarks"] = np.round(face.landmarks.astype(float), 2).tolist()
+    if face.score is not None:
+        row["score"] = round(face.score, 4)  # it was found by a detector, not labelled by people
+    return row
+
+
 def ellipse_of(row: Mapping[str, Any]) -> Ellipse:
     """Return the ellipse of such a row."""
     return Ellipse(*(float(row[key]) for key in ("cx", "cy", "rx", "ry", "angle")))

@@ -98,6 +98,17 @@ def _area(box: Floats) -> float:
     return float(np.prod(box[:, 2:] - box[:, :2]))
 
 
+def with_landmarks(faces: tuple[Face, ...], pool: DetectorPool, image: Image) -> list[Face]:
+    """Return the faces with the landmarks that the pool finds on them; where it finds none, with their own."""
+    found = [face for face in pool(image) if face.landmarks is not None]
+
+    def completed(face: Face) -> Face:
+        same = [other for other in found if same_face(face, other)]
+        return dataclasses.replace(face, landmarks=same[0].landmarks) if same else face
+
+    return [completed(face) for face in faces]
+
+
 def survey(source: OpenSource, bad: BadRows, workers: int, advance: Advance | None = None) -> list[Surveyed]:
     """Return all photos of a source, in the order of their names.
 

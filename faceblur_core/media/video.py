@@ -8,8 +8,9 @@ at hand, however long the video is. PyAV does the work.
 from __future__ import annotations
 
 import contextlib
+import io
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -617,3 +618,22 @@ def _time_base(encoder: str, wanted: Fraction) -> Fraction:
     if encoder != "mpeg4" or wanted.denominator <= 65_535:
         return wanted
     return wanted.limit_denominator(65_535) or Fraction(1, 65_535)
+
+
+def encoded_clip(pictures: Iterable[Image], rate: Fraction, preset: str = "veryfast") -> bytes:
+    """Return pictures of one size, its sides even, as an MP4 with H.264; the same version of PyAV makes the same bytes."""
+    import av
+
+    buffer, stream = io.BytesIO(), None
+    with av.open(buffer, "w", format="mp4", container_options={"fflags": "+bitexact"}) as container:
+        for number, picture in enumerate(pictures):
+            if stream is None:
+                stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": preset})
+                stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuv420p"
+                stream.codec_context.thread_count = 1  # it decides the bytes
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = number, 1 / rate
+            container.mux(stream.encode(frame))
+        if stream is not None:
+            container.mux(stream.encode(None))
+    return buffer.getvalue()

@@ -61,6 +61,9 @@ class VideoRun:
     given: GivenRow | None = None  #: faces in place of those that the method would find
     regions: Regions | None = None  #: where and when faces are hidden; None: everywhere
     export: Callable[[int, float, list[dict[str, Any]]], None] | None = None  #: told each picture's number, time and hidden faces
+    watch: Callable[[int, Image, Anonymized], None] | None = (
+        None  #: told each picture's number, the picture, and what becomes of it
+    )
 
     def __call__(
         self,
@@ -80,7 +83,7 @@ class VideoRun:
         row.height, row.width = reader.size
         clock = _Clock(row.ms)
         finder = self._finder(clock)
-        hider = _Hider(self.anonymizer, clock, self.regions, preview=self.preview)
+        hider = _Hider(self.anonymizer, clock, self.regions, self.watch, preview=self.preview)
         with written_video(target, reader, self.encoding, PREVIEW if self.preview else SOFTWARE) as writer:
             read = overlapped(_with_pixels(reader, clock), AHEAD)
             with contextlib.closing(overlapped(finder.find(read), AHEAD)) as found:
@@ -294,8 +297,17 @@ class _Given:
 class _Hider:
     """Hides what was found, picture by picture in order."""
 
-    def __init__(self, anonymizer: Anonymizer, clock: _Clock, regions: Regions | None, *, preview: bool) -> None:
+    def __init__(
+        self,
+        anonymizer: Anonymizer,
+        clock: _Clock,
+        regions: Regions | None,
+        watch: Callable[[int, Image, Anonymized], None] | None,
+        *,
+        preview: bool,
+    ) -> None:
         self._anonymizer, self._clock, self._regions, self._preview = anonymizer, clock, regions, preview
+        self._watch = watch
         self._held: Mask | None = None  #: the last pixel mask
         self.frames = 0
         self.hidden = 0.0  #: sum of the masks' means
@@ -310,6 +322,10 @@ class _Hider:
         if tracked is not None:
             tracked = self._chosen(tracked, found.picture.time)
             if not len(tracked.detections) and tracked.detections.mask is None and not self._always(found.picture):
+                if self._watch:
+                    rgb = found.picture.rgb() if rgb is None else rgb
+                    nothing = np.zeros(rgb.shape[:2], np.float32)
+                    self._watch(found.picture.index, rgb, Anonymized(rgb, nothing, tracked.detections))
                 return tracked  # the picture stays as it is, to the bit
         if rgb is None:
             with self._clock("convert"):
@@ -320,6 +336,8 @@ class _Hider:
         assert result is not None
         share = checked_share(rgb, result)
         self.hidden += share
+        if self._watch:
+            self._watch(found.picture.index, rgb, result)
         with self._clock("convert"):
             if self._preview:
                 found.picture.hide(rgb, draw_preview(Frame(rgb, "RGB"), result).pixels, None)

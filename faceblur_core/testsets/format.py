@@ -1,14 +1,20 @@
-"""The format of a test set: a folder with ``testset.yaml``, ``manifest.jsonl`` and ``photos/``.
+"""The format of a test set: a folder with ``testset.yaml``, ``manifest.jsonl`` and ``photos/``, or ``clips/``.
 
 ``testset.yaml`` holds name, version, what it is, the licence of its photos, how it was made, and ``checksum``: the
 SHA-256 of the manifest. The manifest has one JSON object per photo, sorted by ``id``: ``id``, ``file``, ``sha256``,
 ``height``, ``width``, ``faces`` (each ``cx cy rx ry angle``, its ``flags`` and, where known, ``landmarks``; a face flagged
 ``ignore`` counts for nothing), ``identity``, ``groups`` and ``categories``. So the checksum vouches for every photo too.
+
+A test set of clips has format 2 and ``clips/``: one JSON object per video file, the same but for ``pictures`` in place of
+``faces``, which holds ``faces`` for each picture in order. Such a face also has ``track``, a number that is the same in all
+pictures of the clip that show this face, and ``visible``, the share of its ellipse that is in the picture and not behind
+something.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -27,11 +33,13 @@ from faceblur_core.datasets.labels import ellipse_of
 from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.media.files import read_rows, write_whole
 from faceblur_core.media.images import read_photo
+from faceblur_core.media.video import Picture, VideoReader
 from faceblur_core.options import read_yaml
-from faceblur_core.types import Sample
+from faceblur_core.types import Image, Sample
 
-HEAD, MANIFEST, PHOTOS = "testset.yaml", "manifest.jsonl", "photos"
-FORMAT = 1  #: of the folder; a reader refuses a later one
+HEAD, MANIFEST, PHOTOS, CLIPS = "testset.yaml", "manifest.jsonl", "photos", "clips"
+FORMAT, CLIP_FORMAT = 1, 2  #: of the folder, with photos and with clips; a reader refuses later ones
+MOST_PIXELS = 10**8  #: of a clip's picture
 FOLDER = "FACEBLUR_TESTSETS"
 
 
@@ -46,45 +54,68 @@ class TestSet:
     checksum: str  #: SHA-256 of the manifest
     folder: Path
     head: Mapping[str, Any]
-    rows: tuple[Mapping[str, Any], ...]
+    rows: tuple[Mapping[str, Any], ...]  #: one per photo, or per picture of a clip: with ``clip`` and ``frame``
 
     @property
     def title(self) -> str:
         """The name and the version, as tables print it: ``fddb-v1``."""
         return f"{self.name}-v{self.version}"
 
+    @property
+    def of_clips(self) -> bool:
+        """Whether its files are videos."""
+        return bool(self.head["format"] == CLIP_FORMAT)
+
+    @property
+    def extent(self) -> str:
+        """How much it holds, in words: ``40 photos``, ``24 clips of 1200 pictures``."""
+        return f"{len(self.files())} clips of {len(self.rows)} pictures" if self.of_clips else f"{len(self.rows)} photos"
+
+    def files(self) -> list[list[Mapping[str, Any]]]:
+        """Return the rows of each file, in order: one of a photo, one per picture of a clip."""
+        return [list(rows) for _, rows in itertools.groupby(self.rows, key=lambda row: row["file"])]
+
     def samples(self) -> Iterator[Sample]:
-        """Yield every photo with its truth, in the order of the manifest."""
-        for row in self.rows:
-            yield self.sample(row)
+        """Yield every photo, or every picture of every clip, with its truth, in the order of the manifest."""
+        for rows in self.files():
+            for row, image in zip(rows, self._images(rows[0]), strict=True):
+                yield known(row, image)
 
     def sample(self, row: Mapping[str, Any]) -> Sample:
-        """Return one photo with its truth.
+        """Return one photo, or one picture of a clip, with its truth.
 
         :raises FaceblurError: if the file is missing, damaged or another one than the manifest says
         """
+        return known(row, next(itertools.islice(self._images(row), row.get("frame", 0), None)))
+
+    def _images(self, row: Mapping[str, Any]) -> Iterator[Image]:
+        """Yield a photo, or all pictures of a clip."""
+        data, path = self._read(row)
+        if not self.of_clips:
+            yield read_photo(data).frames[0].rgb()
+            return
+        with VideoReader(path, MOST_PIXELS) as reader:
+            for item in reader:
+                if isinstance(item, Picture):
+                    yield item.rgb()
+
+    def open_clip(self, row: Mapping[str, Any]) -> VideoReader:
+        """Return the clip of a row. :raises FaceblurError: as :meth:`sample`"""
+        return VideoReader(self._read(row)[1], MOST_PIXELS)
+
+    def _read(self, row: Mapping[str, Any]) -> tuple[bytes, Path]:
         path = self.folder / row["file"]
         try:
             data = path.read_bytes()
         except OSError as error:
             raise FaceblurError(f"test set {self.title}: {path}: {error.strerror}") from None
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
-            raise FaceblurError(f"test set {self.title}: {path} is not the photo of the manifest; see faceblur testset verify")
-        image = read_photo(data).frames[0].rgb()
-        counted = counted_faces(row)
-        return Sample(
-            id=row["id"],
-            image=image,
-            faces=tuple(ellipse_of(face) for face in counted),
-            landmarks=tuple(np.array(face["landmarks"], np.float32) if "landmarks" in face else None for face in counted),
-            identity=row["identity"],
-            categories=frozenset(row["categories"]),
-            groups=dict(row["groups"]),
-            ignored=tuple(ellipse_of(face) for face in row["faces"] if "ignore" in face["flags"]),
-        )
+            what = "clip" if self.of_clips else "photo"
+            raise FaceblurError(f"test set {self.title}: {path} is not the {what} of the manifest; see faceblur testset verify")
+        return data, path
 
     def sizes(self) -> Counter[str]:
-        """Return the number of photos in each category."""
+        """Return the number of photos, or pictures, in each category."""
         return Counter(category for row in self.rows for category in row["categories"])
 
     def face_count(self) -> int:
@@ -95,6 +126,24 @@ class TestSet:
 def counted_faces(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return those faces of a manifest's row that a method is held to."""
     return [face for face in row["faces"] if "ignore" not in face["flags"]]
+
+
+def known(row: Mapping[str, Any], image: Image) -> Sample:
+    """Return the sample of a row: the image with its truth."""
+    counted = counted_faces(row)
+    return Sample(
+        id=row["id"],
+        image=image,
+        faces=tuple(ellipse_of(face) for face in counted),
+        landmarks=tuple(np.array(face["landmarks"], np.float32) if "landmarks" in face else None for face in counted),
+        identity=row["identity"],
+        categories=frozenset(row["categories"]),
+        groups=dict(row["groups"]),
+        ignored=tuple(ellipse_of(face) for face in row["faces"] if "ignore" in face["flags"]),
+        clip=row.get("clip", ""),
+        frame=row.get("frame", 0),
+        tracks=tuple(face["track"] for face in counted if "track" in face),
+    )
 
 
 def testsets_folder() -> Path:
@@ -108,7 +157,8 @@ def write_testset(folder: Path, head: Mapping[str, Any], items: Iterable[tuple[d
     """Write a test set whole, or nothing; a set that is there is replaced.
 
     :param head: name, version, summary, licence and how it was made
-    :param items: row (without ``file`` and ``sha256``, with ``suffix``) and file of every photo
+    :param items: row (without ``file`` and ``sha256``, with ``suffix``) and file of every photo, or of every clip: all rows
+        have ``pictures``, or none
     :raises FaceblurError: if the folder cannot be written
     """
     folder = folder.resolve()  # '.' has no name and is gone when it is replaced; a link is to be kept
@@ -136,14 +186,17 @@ def _write(folder: Path, head: Mapping[str, Any], items: Iterable[tuple[dict[str
         if row["id"] in ids:
             raise FaceblurError(f"test set {head['name']}: two photos are named {row['id']} up to the suffix; drop one of them")
         ids.add(row["id"])
-        file = f"{PHOTOS}/{row['id']}{row.pop('suffix')}"
+        file = f"{CLIPS if 'pictures' in row else PHOTOS}/{row['id']}{row.pop('suffix')}"
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / file, data)
         rows.append({"id": row["id"], "file": file, "sha256": hashlib.sha256(data).hexdigest(), **row})
     rows.sort(key=lambda row: str(row["id"]))
     manifest = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     write_whole(folder / MANIFEST, manifest)
-    full = {"format": FORMAT, **head, "photos": len(rows), "checksum": hashlib.sha256(manifest).hexdigest()}
+    clips = any("pictures" in row for row in rows)
+    size = {CLIPS: len(rows), "pictures": sum(len(row["pictures"]) for row in rows)} if clips else {PHOTOS: len(rows)}
+    kind = {"format": CLIP_FORMAT if clips else FORMAT}
+    full = {**kind, **head, **size, "checksum": hashlib.sha256(manifest).hexdigest()}
     write_whole(folder / HEAD, yaml.safe_dump(full, sort_keys=False, allow_unicode=True).encode())
 
 
@@ -159,8 +212,9 @@ def read_testset(folder: Path) -> TestSet:
     missing = [key for key in ("format", "name", "version", "checksum") if key not in head]
     if missing:
         raise UsageMistake(f"test set {folder / HEAD} has no {missing[0]!r}")
-    if head["format"] != FORMAT:
-        raise UsageMistake(f"test set {folder} has format {head['format']}; this faceblur reads format {FORMAT}")
+    wanted = CLIP_FORMAT if CLIPS in head else FORMAT
+    if head["format"] != wanted:
+        raise UsageMistake(f"test set {folder} has format {head['format']}; this faceblur reads format {wanted}")
     if not isinstance(head["version"], int):
         raise UsageMistake(f"test set {folder / HEAD}: version {head['version']!r} is no whole number")
     try:
@@ -169,8 +223,17 @@ def read_testset(folder: Path) -> TestSet:
         raise FaceblurError(f"test set {folder / MANIFEST}: {error.strerror}; build the set again") from None
     if hashlib.sha256(manifest).hexdigest() != head["checksum"]:
         raise FaceblurError(f"test set {folder}: {MANIFEST} is not the one of the checksum in {HEAD}; build the set again")
-    rows = tuple(row for _, row in read_rows(folder / MANIFEST))
-    return TestSet(str(head["name"]), head["version"], str(head["checksum"]), folder, head, rows)
+    rows = [row for _, row in read_rows(folder / MANIFEST)]
+    if head["format"] == CLIP_FORMAT:
+        rows = [picture for row in rows for picture in _pictures(row)]
+    return TestSet(str(head["name"]), head["version"], str(head["checksum"]), folder, head, tuple(rows))
+
+
+def _pictures(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the row of each picture of a clip, from the clip's row in the manifest."""
+    same = {key: value for key, value in row.items() if key != "pictures"}
+    for frame, picture in enumerate(row["pictures"]):
+        yield {**same, "id": f"{row['id']}/{frame:05}", "clip": row["id"], "frame": frame, **picture}
 
 
 def installed_testsets() -> dict[str, Path]:
@@ -212,15 +275,16 @@ def shipped_names() -> list[str]:
 def faults(testset: TestSet) -> list[str]:
     """Return what is wrong with a test set's files: missing, changed, or in the folder and not in the manifest."""
     found = []
-    for row in testset.rows:
+    for row, *_ in testset.files():
         path = testset.folder / str(row["file"])
         if not path.is_file():
             found.append(f"{row['file']} is missing")
         elif hashlib.sha256(path.read_bytes()).hexdigest() != row["sha256"]:
             found.append(f"{row['file']} has changed")
-    known = {str(row["file"]) for row in testset.rows}
-    there = (path.relative_to(testset.folder).as_posix() for path in (testset.folder / PHOTOS).rglob("*") if path.is_file())
-    return found + [f"{name} is not in the manifest" for name in sorted(there) if name not in known]
+    files = {str(row["file"]) for row in testset.rows}
+    folder = testset.folder / (CLIPS if testset.of_clips else PHOTOS)
+    there = (path.relative_to(testset.folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return found + [f"{name} is not in the manifest" for name in sorted(there) if name not in files]
 
 
 def check_name(name: str) -> str:

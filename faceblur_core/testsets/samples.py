@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from faceblur_core import __version__
 from faceblur_core.datasets.labels import Face, ellipse_row
 from faceblur_core.testsets.categories import found_flags
+from faceblur_core.testsets.compose import moved, pasted, placing
 from faceblur_core.testsets.format import TestSet, write_testset
 from faceblur_core.types import Ellipse, Image
 
@@ -28,6 +28,7 @@ SUMMARY = "Generated scenes with one astronaut's portrait, and pictures without 
 PORTRAIT_FACE = Ellipse(224.0, 117.0, 46.0, 64.0, math.radians(5))  #: fitted by eye, from the hairline to the chin
 #: The eyes, the nose and the corners of the mouth in the portrait, as in ``Detections.landmarks``.
 PORTRAIT_POINTS = np.array([[204.5, 101], [247, 104], [222.5, 125], [205.5, 140], [242.5, 142.5]], np.float32)
+PORTRAIT = Face(PORTRAIT_FACE, landmarks=PORTRAIT_POINTS)
 BUST = (96, 0, 372, 300)  #: x1, y1, x2, y2 of the part of the portrait that is set into other pictures
 FACE_FREE = ("chelsea", "coffee", "rocket", "gravel", "moon", "brick", "text", "hubble_deep_field")
 PER_CATEGORY = 8
@@ -109,55 +110,27 @@ def _part(name: str, rng: np.random.Generator) -> Image:
     return np.ascontiguousarray(large[y : y + HEIGHT, x : x + WIDTH])
 
 
-def _turned(scale: float, degrees: float, x: float, y: float, *, mirrored: bool) -> NDArray[np.float64]:
-    """Return the 2 x 3 matrix that puts the middle of the portrait's face at (x, y), turned and scaled."""
-    angle = math.radians(degrees)
-    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
-    flip = -1.0 if mirrored else 1.0
-    linear = np.array([[cos * flip, -sin], [sin * flip, cos]])
-    return np.column_stack([linear, np.array([x, y]) - linear @ [PORTRAIT_FACE.cx, PORTRAIT_FACE.cy]])
-
-
-def _moved(matrix: NDArray[np.float64]) -> Face:
-    """Return the portrait's face where a similarity (perhaps mirrored) puts it."""
-    linear, shift = matrix[:, :2], matrix[:, 2]
-    scale = math.sqrt(abs(np.linalg.det(linear)))
-    centre = linear @ [PORTRAIT_FACE.cx, PORTRAIT_FACE.cy] + shift
-    axis = linear @ [math.cos(PORTRAIT_FACE.angle), math.sin(PORTRAIT_FACE.angle)]
-    angle = math.atan2(axis[1], axis[0]) % math.pi
-    ellipse = Ellipse(float(centre[0]), float(centre[1]), PORTRAIT_FACE.rx * scale, PORTRAIT_FACE.ry * scale, angle)
-    points = PORTRAIT_POINTS @ linear.T + shift
-    if np.linalg.det(linear) < 0:  # in a mirror the right eye is the left one
-        points = points[[1, 0, 2, 4, 3]]
-    return Face(ellipse, landmarks=points.astype(np.float32))
-
-
 def _whole_portrait(scale: float, degrees: float, x: float, y: float, *, mirrored: bool) -> Scene:
     """Return the portrait, turned about its face, filling the picture; beyond its edge it is mirrored."""
     import cv2
 
-    matrix = _turned(scale, degrees, x, y, mirrored=mirrored)
+    matrix = placing(PORTRAIT_FACE, scale, degrees, x, y, mirrored=mirrored)
     flags, border = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC, cv2.BORDER_REPLICATE
     image = cv2.warpAffine(_portrait(), matrix, (WIDTH, HEIGHT), flags=flags, borderMode=border)
-    return Scene(np.asarray(image, np.uint8), (_moved(matrix),))
+    return Scene(np.asarray(image, np.uint8), (moved(PORTRAIT, matrix),))
 
 
 def _add_bust(scene: Scene, scale: float, degrees: float, x: float, y: float, *, mirrored: bool, gain: float = 1.0) -> Scene:
     """Return the scene with head and shoulders set into it, with a soft edge."""
     import cv2
 
-    matrix = _turned(scale, degrees, x, y, mirrored=mirrored)
+    matrix = placing(PORTRAIT_FACE, scale, degrees, x, y, mirrored=mirrored)
     x1, y1, x2, y2 = BUST
     portrait = np.clip(_portrait() * gain, 0, 255).astype(np.uint8)
-    reduced = cv2.GaussianBlur(portrait, (0, 0), 0.4 / scale) if scale < 0.8 else portrait  # against aliasing
     alpha = np.zeros(portrait.shape[:2], np.float32)
     cv2.ellipse(alpha, ((x1 + x2) // 2, (y1 + y2) // 2 - 20), ((x2 - x1) // 2 - 12, (y2 - y1) // 2 - 12), 0, 0, 360, 1.0, -1)
-    alpha = cv2.GaussianBlur(alpha, (0, 0), 6)
-    size = (WIDTH, HEIGHT)
-    warped = cv2.warpAffine(reduced, matrix, size, flags=cv2.INTER_LINEAR)
-    weight = cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR)[..., None]
-    image = np.rint(scene.image * (1 - weight) + warped * weight).astype(np.uint8)
-    return Scene(image, (*scene.faces, _moved(matrix)))
+    alpha = np.asarray(cv2.GaussianBlur(alpha, (0, 0), 6), np.float32)
+    return Scene(pasted(scene.image, portrait, alpha, matrix)[0], (*scene.faces, moved(PORTRAIT, matrix)))
 
 
 def _lit(scene: Scene, gain: float, bias: float = 0.0) -> Scene:
