@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceblur_core.datasets.labels import Face, face_row, pictures_under
+from faceblur_core.datasets.labels import Face, LabelledPhoto, face_row, pictures_under
 from faceblur_core.datasets.survey import Advance, DetectorPool, Surveyed, in_order, pixels_of, with_landmarks
 from faceblur_core.errors import UsageMistake
 from faceblur_core.media.video import encoded_clip
@@ -72,48 +72,50 @@ def clip_rows(
     :param items: the photos that faces are cut from
     :raises UsageMistake: if there are too few faces, or no backgrounds
     """
-    heads = _heads(config, items, pool)
+    photos = [item.photo for item in items if _fits(config, item.photo)]
     backgrounds = pictures_under(data / config.backgrounds)
-    if len(heads) < 2 or not backgrounds:
+    if len(photos) < 2 or not backgrounds:
         raise UsageMistake(
-            f"test set {config.name}: {len(heads)} faces to cut out and {len(backgrounds)} backgrounds are too few"
+            f"test set {config.name}: {len(photos)} faces to cut out and {len(backgrounds)} backgrounds are too few"
         )
-    scenes = [
-        _scene(config, event, number, heads, backgrounds) for event, count in config.clips.items() for number in range(count)
-    ]
-    return in_order(lambda make: _clip(config, make()), scenes, workers, advance)
+
+    def made(clip: tuple[Event, int]) -> tuple[dict[str, Any], bytes]:
+        return _clip(config, _scene(config, *clip, photos, backgrounds, pool))
+
+    clips = [(event, number) for event, count in config.clips.items() for number in range(count)]
+    return in_order(made, clips, workers, advance)
 
 
-def _heads(config: ClipsConfig, items: Sequence[Surveyed], pool: DetectorPool) -> list[Head]:
-    """Return the faces that are alone and whole in their photos, and large enough."""
-    heads = []
-    for photo in (item.photo for item in items):
-        if len(photo.faces) != 1 or photo.faces[0].height < config.least_source or "ignore" in photo.faces[0].flags:
-            continue
-        outline = photo.faces[0].ellipse
-        x1, y1, x2, y2 = dataclasses.replace(outline, rx=outline.rx * HEAD, ry=outline.ry * HEAD).bounds()
-        if x1 < 0 or y1 < 0 or x2 > photo.width or y2 > photo.height:
-            continue
-        image = pixels_of(photo.path.read_bytes())
-        [face] = with_landmarks(photo.faces, pool, image)
-        weight = np.clip((HEAD - outline.reach(*image.shape[:2])) / EDGE, 0, 1).astype(np.float32)
-        heads.append(Head(image, weight, face))
-    return heads
+def _fits(config: ClipsConfig, photo: LabelledPhoto) -> bool:
+    """Return whether a photo shows one face, whole and large enough."""
+    if len(photo.faces) != 1 or photo.faces[0].height < config.least_source or "ignore" in photo.faces[0].flags:
+        return False
+    outline = photo.faces[0].ellipse
+    x1, y1, x2, y2 = dataclasses.replace(outline, rx=outline.rx * HEAD, ry=outline.ry * HEAD).bounds()
+    return x1 >= 0 and y1 >= 0 and x2 <= photo.width and y2 <= photo.height
 
 
 def _scene(
-    config: ClipsConfig, event: Event, number: int, heads: Sequence[Head], backgrounds: Sequence[Path]
-) -> Callable[[], Scene]:
-    """Return what plans a clip: pictures are read when its turn comes."""
+    config: ClipsConfig,
+    event: Event,
+    number: int,
+    photos: Sequence[LabelledPhoto],
+    backgrounds: Sequence[Path],
+    pool: DetectorPool,
+) -> Scene:
+    """Return a clip as it is planned: it depends on nothing but the config, its number and the photos."""
+    rng = np.random.default_rng([config.seed, *event.encode(), number])
+    paths = [backgrounds[index] for index in rng.integers(len(backgrounds), size=2)]
+    background, thing = (_filling(pixels_of(path.read_bytes()), config.height, config.width) for path in paths)
+    heads = [_cut_out(photos[index], pool) for index in rng.choice(len(photos), 2, replace=False)]
+    return Scene(event, number, background, thing, _WALKS[event](config, number, heads, rng))
 
-    def make() -> Scene:
-        rng = np.random.default_rng([config.seed, *event.encode(), number])
-        paths = [backgrounds[index] for index in rng.integers(len(backgrounds), size=2)]
-        background, thing = (_filling(pixels_of(path.read_bytes()), config.height, config.width) for path in paths)
-        chosen = [heads[index] for index in rng.choice(len(heads), 2, replace=False)]
-        return Scene(event, number, background, thing, _WALKS[event](config, number, chosen, rng))
 
-    return make
+def _cut_out(photo: LabelledPhoto, pool: DetectorPool) -> Head:
+    image = pixels_of(photo.path.read_bytes())
+    [face] = with_landmarks(photo.faces, pool, image)
+    weight = np.clip((HEAD - face.ellipse.reach(*image.shape[:2])) / EDGE, 0, 1).astype(np.float32)
+    return Head(image, weight, face)
 
 
 def _filling(image: Image, height: int, width: int) -> Image:
