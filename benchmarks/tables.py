@@ -19,6 +19,8 @@ COLUMNS = (
     ("coverage >= 0.95", "coverage", "share>=0.95", 1, ".3f"),
     ("missed per 1000", "coverage", "share<0.5", 1000, ".0f"),
     ("images with a miss", "image-missed", "mean", 1, ".3f"),
+    ("gap frames per 1000", "gap-frames", "mean", 1000, ".0f"),
+    ("jitter", "jitter", "mean", 1, ".4f"),
     ("still detected", "still-detected", "mean", 1, ".3f"),
     ("cosine < 0.4", "cosine", "share<0.4", 1, ".3f"),
     ("re-identified", "reidentified", "rank-1", 1, ".3f"),
@@ -30,6 +32,7 @@ COLUMNS = (
     ("AP50", "ap50", "ap50", 1, ".3f"),
 )
 FRONT = ("coverage >= 0.95", "missed per 1000", "still detected", "cosine < 0.4", "PSNR outside, 128 px")
+VIDEO = ("contestant", "pictures/s", "/ deface", "/ floor", "output MB")
 SPEED = ("photos/s", "/ deface, one call", "/ deface, call per file", "/ floor, 1 thread", "overhead share")
 
 HEAD = """# Results
@@ -40,7 +43,7 @@ beside them what it was measured with. Figures are `value [low, high]`, 95 % int
 SET_HEAD = """
 ## {name}
 
-{summary}: {photos} photos, {faces} faces; checksum `{checksum}`. Measured by `faceblur compare` with the config of the JSON
+{summary}: {extent}, {faces} faces; checksum `{checksum}`. Measured by `faceblur compare` with the config of the JSON
 file, then `python benchmarks/publish.py RUN {machine}`; {cpu}; definitions in [docs/metrics.md](../docs/metrics.md).
 {remarks}
 """
@@ -54,6 +57,13 @@ decoding, detecting, obfuscating, encoding and writing. deface finds faces at fu
 one unless `tile.size` is set: on `12mp` the two do not look at the same pixels.
 
 `faceblur --help` takes {start} ms of processor time more than `python -c pass`.
+"""
+VIDEO_HEAD = """
+## {name}
+
+Pictures per second on one clip, as ratios (2 means twice as fast), medians and extremes of {rounds} rounds. The clip has
+{pictures} pictures of 1280 x 720 pixels, {mb} MB, in which two faces move. Whole commands, measured by
+`python benchmarks/video_speed.py {machine} --deface PATH` on {cpu}, {nproc} cores; what is compared is said at its head.
 """
 LATENCY_HEAD = """
 ## {name}
@@ -109,7 +119,9 @@ def set_section(path: Path) -> str:
         name=path.stem,
         machine=path.stem.partition("--")[2],
         summary=testset["summary"],
-        photos=testset["photos"],
+        extent=f"{testset['clips']} clips of {testset['photos']} pictures"
+        if "clips" in testset
+        else f"{testset['photos']} photos",
         faces=testset["faces"],
         checksum=testset["checksum"][:12],
         cpu=about["machine"],
@@ -128,6 +140,13 @@ def speed_section(path: Path) -> str:
     return f"{head}\n{table(rows, ('set', 'contestant', *SPEED))}\n"
 
 
+def video_section(path: Path) -> str:
+    rows = rows_of(path)
+    facts = {key: rows[0][key] for key in ("rounds", "pictures", "cpu", "nproc")}
+    head = VIDEO_HEAD.format(name=path.stem, machine=path.stem.partition("--")[2], mb=rows[0]["clip MB"], **facts)
+    return f"{head}\n{table(rows, VIDEO)}\n"
+
+
 def latency_section(path: Path) -> str:
     rows = [{**row, "/ mediapipe": f"{row['/ mediapipe']} [{row['low']}, {row['high']}]"} for row in rows_of(path)]
     head = LATENCY_HEAD.format(
@@ -138,7 +157,7 @@ def latency_section(path: Path) -> str:
 
 def page() -> str:
     """Return the whole page."""
-    special = {"speed": speed_section, "latency": latency_section}
+    special = {"speed": speed_section, "video": video_section, "latency": latency_section}
     paths = sorted(RESULTS.glob("*.csv"))
     return HEAD + "".join(special.get(path.name.partition("-")[0], set_section)(path) for path in paths)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import videos
 import yaml
-from skimage import data as pictures
+from skimage import data as scikit
 
 from conftest import DISTS
 from faceblur_core.builtin.metrics import Coverage
@@ -23,7 +24,8 @@ from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.media.video import encoded_clip
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import MetricContract
-from faceblur_core.testsets.format import open_testset, read_testset, write_testset
+from faceblur_core.testsets.format import known, open_testset, read_testset, write_testset
+from faceblur_core.tracking import gap_count
 from faceblur_core.types import Anonymized, Ellipse, Sample, box_iou
 from photos import encoded
 
@@ -412,10 +414,10 @@ def portraits(folder: Path) -> None:
     """Two photos with one face each, and a background, from scikit-image."""
     (folder / "heads").mkdir()
     (folder / "empty").mkdir()
-    astronaut = pictures.astronaut()
+    astronaut = scikit.astronaut()
     (folder / "heads" / "a.png").write_bytes(encoded(astronaut, "PNG"))
     (folder / "heads" / "b.png").write_bytes(encoded(np.ascontiguousarray(astronaut[:, ::-1]), "PNG"))
-    (folder / "empty" / "coffee.png").write_bytes(encoded(pictures.coffee(), "PNG"))
+    (folder / "empty" / "coffee.png").write_bytes(encoded(scikit.coffee(), "PNG"))
     boxes = {"a.png": [178, 53, 270, 181], "b.png": [512 - 270, 53, 512 - 178, 181]}
     rows = [{"input": name, "detections": [{"box": box}]} for name, box in boxes.items()]
     (folder / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -544,6 +546,26 @@ def test_with_tracking_no_gap_is_left_where_yunet_loses_faces(moving, cli, tmp_p
     assert found["yunet", "gap-frames"] == 0 < found["yunet,tracking=off", "gap-frames"]
     assert figures(folder, "category=occluded")["yunet,tracking=off", "gap-frames"] > 0
     assert found["yunet", "jitter"] < found["yunet,tracking=off", "jitter"]
+
+
+def test_what_faceblur_run_writes_has_no_gap_either(moving, cli, tmp_path):
+    """The same in the pixels of the files: a face is black in at least half of its ellipse, or open."""
+    gaps = {}
+    for tracking in ("on", "off"):
+        out = tmp_path / tracking
+        result = cli("run", "-m", "yunet+solid", moving.folder / "clips", "-o", out, "--tracking", tracking)
+        assert result.code == 0 and result.err == "", result.err
+        black: dict[tuple[str, int], list[bool]] = {}
+        for rows in moving.files():
+            pictures = videos.frames(out / Path(rows[0]["file"]).name)
+            for row, picture in zip(rows, pictures, strict=True):
+                truth = known(row, picture)
+                for track, face in zip(truth.tracks, truth.faces, strict=True):
+                    inside = face.inside(*picture.shape[:2])
+                    black.setdefault((truth.clip, track), []).append((picture[inside].max(axis=1) < 30).mean() >= 0.5)
+        gaps[tracking] = sum(map(gap_count, black.values()))
+        assert sum(map(sum, black.values())) > 0.9 * sum(map(len, black.values()))
+    assert gaps["on"] == 0 < gaps["off"]
 
 
 def test_a_config_of_clips_names_what_it_needs(tmp_path):

@@ -279,7 +279,10 @@ class VideoReader:
             yield self._ahead.pop(0)
         yield from self._items
         if self._last is not None and self.stream.time_base:
-            read = float((self._last - (self.stream.start_time or 0)) * self.stream.time_base + 1 / self.rate)
+            start = (self.stream.start_time or 0) * self.stream.time_base
+            if not self.stream.duration:  # what is known is how long the file is, from its first sound or picture
+                start = Fraction(self._container.start_time or 0, 1_000_000)
+            read = float(self._last * self.stream.time_base - start + 1 / self.rate)
             if read < self.seconds - max(0.5, 0.02 * self.seconds):
                 self.notes[f"ends after {read:.1f} s, and says that it has {self.seconds:.1f} s"] += 1
 
