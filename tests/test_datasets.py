@@ -209,9 +209,8 @@ def test_a_pixel_mask_is_the_truth_as_it_is(cli, data, tmp_path):
         hidden, seen = mask[..., 0] > 127, green(photo)
         assert (hidden & seen).sum() / (hidden | seen).sum() > 0.9
         face = Ellipse(**row["faces"][0])
-        between = Ellipse(face.cx, face.cy, face.rx / 10, face.ry / 10).inside(SIZE, SIZE)
-        eye = Ellipse(face.cx + 0.4 * face.rx, face.cy, 1, 1).inside(SIZE, SIZE)
-        assert hidden[between].all() and hidden[eye].mean() < 0.5
+        open_ = 1 - hidden[face.inside(SIZE, SIZE, 0.8)].mean()
+        assert open_ == pytest.approx(2 / 6**2 / 0.8**2, abs=0.05), "the eyes are open"
     assert len(rows) == CONFIG["count"]
 
 
