@@ -24,8 +24,8 @@ from faceblur_core import __version__
 from faceblur_core.datasets.crops import Crop, Crops, faces_in, plan_crop, render, shown_part, soft_mask
 from faceblur_core.datasets.duplicates import Groups, near_duplicates
 from faceblur_core.datasets.labels import BadRows, ellipse_row
-from faceblur_core.datasets.sources import OpenSource, open_source
 from faceblur_core.datasets.masks import read_mask
+from faceblur_core.datasets.sources import OpenSource, open_source
 from faceblur_core.datasets.survey import Advance, DetectorPool, Surveyed, in_order, pixels_of, survey
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.media.files import read_rows, write_whole
@@ -401,7 +401,7 @@ def made_by(sources: Iterable[OpenSource]) -> dict[str, Any]:
 
 def _make(recipe: Recipe, obfuscator: Obfuscator, folder: Path, name: str, example: Example) -> dict[str, Any]:
     """Write the three files of one example and return its row."""
-    config, target, photo = recipe.config, recipe.target, example.item.photo
+    config, photo = recipe.config, example.item.photo
     data = photo.path.read_bytes()
     if hashlib.sha256(data).hexdigest() != example.item.sha256:
         raise FaceblurError(f"{photo.path} changed while the set was built")
