@@ -1,6 +1,6 @@
 """Write the model card of faceblur-inpaint from its training run and published results.
 
-Usage: python benchmarks/mask_card.py [RUN] takes config.yaml, log.csv, run.json and curves from RUN (such as runs/train/mask-unet)
+Usage: python benchmarks/mask_card.py [RUN] takes config.yaml, log.csv, run.json and curves from RUN (runs/train/mask-unet)
 into plugins/faceblur-inpaint/cards/mask-unet, then writes cards/mask-unet.md; without RUN only the page is made anew.
 """
 
@@ -36,7 +36,7 @@ Made by `benchmarks/mask_card.py` from the training run in [`{name}/`]({name}/) 
 | input, output | 256 x 256 x {depth} in 0..1, black bars make a photo square; the probability of a face for each pixel |
 | data | `faceblur dataset build masks256`: {train:,} pictures to train, {val:,} to validate; manifest `{manifest}` |
 | truth | pixel masks for CelebA-HQ where there are any; ellipses, from boxes or key points, for all other faces |
-| training | [config]({name}/config.yaml), seed {seed}, {epochs} epochs, the first {half} on pictures of half the side; [log]({name}/log.csv) |
+| training | [config]({name}/config.yaml), seed {seed}, {epochs} epochs, {half} of them at half the side; [log]({name}/log.csv) |
 | machine | {machine} |
 
 ## Training
