@@ -14,7 +14,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from skimage import data
 
@@ -25,11 +24,12 @@ from faceblur_core.types import Ellipse, Image, Mask
 RESULTS = Path(__file__).parents[1] / "results"
 HEIGHT, WIDTH = 4000, 3000
 RADIUS = 10.0  #: of both
-ALGORITHMS = {"telea": cv2.INPAINT_TELEA, "ns": cv2.INPAINT_NS}
 
 
 def portrait() -> tuple[Image, Mask]:
     """Return the photo and the mask of the face."""
+    import cv2
+
     scale = HEIGHT / 2 / (2 * PORTRAIT_FACE.ry)
     top, left = PORTRAIT_FACE.cy - HEIGHT / scale / 2, PORTRAIT_FACE.cx - WIDTH / scale / 2
     matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
@@ -45,12 +45,14 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def main(machine: str) -> None:
+    import cv2
+
     cv2.setNumThreads(1)
     photo, mask = portrait()
     with (RESULTS / f"inpainting-v1--{machine}.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["algorithm", "seconds", "seconds at full size", "ratio"])
-        for name, algorithm in ALGORITHMS.items():
+        for name, algorithm in (("telea", cv2.INPAINT_TELEA), ("ns", cv2.INPAINT_NS)):
             ours = statistics.median(seconds(partial(Inpaint(name, RADIUS), photo, mask)) for _ in range(5))
             plain = seconds(partial(cv2.inpaint, photo, mask.astype(np.uint8), RADIUS, algorithm))
             writer.writerow([name, f"{ours:.3f}", f"{plain:.2f}", f"{plain / ours:.1f}"])

@@ -66,7 +66,8 @@ INPAINTING_HEAD = """
 ## {name}
 
 Seconds for inpainting a face half as high as a photo of 12 megapixels, one thread: faceblur's obfuscator, which fills large
-regions in at reduced size, and OpenCV's own function at full size, in one run. Measured by `python benchmarks/inpainting.py {machine}`.
+regions in at reduced size, and OpenCV's own function at full size, in one run. Measured by
+`python benchmarks/inpainting.py {machine}`.
 """
 RULES_HEAD = """
 ## {name}
