@@ -11,6 +11,7 @@ import csv
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -19,18 +20,20 @@ from tables import COLUMNS, figure, rows_of, table
 ROOT = Path(__file__).parents[1]
 CARDS, RESULTS = ROOT / "plugins/faceblur-unet/cards", ROOT / "results"
 WEIGHTS = ROOT / "plugins/faceblur-unet/src/faceblur_unet/weights"
+UNET = ("unet-", "unet-float-")  #: of their tables in results/
 NETWORKS = ("teacher", "student-v2", "student-v1", "student-v0")
 KINDS = ("val_mse", "val_mae", "val_ssim", "val_psnr")
 CURVES = ("loss", "mse", "mae", "ssim", "psnr")
 #: the thesis's own figures on its own validation pictures, from its tables
 THESIS = {"teacher": {"val_mse": 5.19e-4, "val_mae": 0.0110, "val_ssim": 0.959, "val_psnr": 34.19}}
-FIGURES = (
+Figure = tuple[str, str, str, int, str]  #: heading, metric, statistic, factor, number format
+FIGURES: tuple[Figure, ...] = (
     *(column for column in COLUMNS if column[1] in ("coverage", "still-detected", "cosine", "psnr-outside-128", "touched")),
     ("over-blur", "over-blur", "mean", 1, ".3f"),
     ("target PSNR", "fidelity-psnr", "mean<=100", 1, ".1f"),
     ("target SSIM", "fidelity-ssim", "mean", 1, ".3f"),
 )
-SLICED = ("coverage >= 0.95", "still detected", "cosine < 0.4")
+SLICED = [figure for figure in FIGURES if figure[0] in ("coverage >= 0.95", "still detected", "cosine < 0.4")]
 
 PAGE = """# unet-{name}
 
@@ -88,30 +91,47 @@ YouTube Faces, Helen, AFW, UTKFace): whether weights made from them may be used 
 def take(runs: Path) -> None:
     """Copy what remains of each run; the curves only as pictures."""
     for run in sorted(runs.glob("tried-*")):
-        copy_facts(run)
+        copy_facts(run, CARDS)
     for name in NETWORKS:
         source, target = runs / name, CARDS / name
         if not (source / "model.keras").is_file():
             print(f"{source} holds no finished run; its card stays as it is")
             continue
         for run in (source, runs / f"{name}-first", runs / f"{name}-alone"):
-            copy_facts(run)
-        for curve in CURVES:
-            shutil.copyfile(source / "curves" / f"{curve}.png", target / f"{curve}.png")
+            copy_facts(run, CARDS)
+        copy_curves(source, target, CURVES)
 
 
-def copy_facts(run: Path) -> None:
+def copy_facts(run: Path, cards: Path) -> None:
+    """Copy what tells how a run went, if there is such a run."""
     if (run / "run.json").is_file():
-        (CARDS / run.name).mkdir(parents=True, exist_ok=True)
+        (cards / run.name).mkdir(parents=True, exist_ok=True)
         for file in ("config.yaml", "log.csv", "run.json"):
-            shutil.copyfile(run / file, CARDS / run.name / file)
+            shutil.copyfile(run / file, cards / run.name / file)
 
 
-def published(name: str, methods: list[str], columns: tuple[str, ...] | None = None, *, sliced: bool = False) -> str:
-    """Return a heading and a table for each test set: a row per method, or per slice of the first method."""
+def copy_curves(run: Path, target: Path, curves: Sequence[str]) -> None:
+    """Copy the pictures of some curves."""
+    for curve in curves:
+        shutil.copyfile(run / "curves" / f"{curve}.png", target / f"{curve}.png")
+
+
+def pictures(name: str, curves: Sequence[str]) -> str:
+    """Return the curves of a run as Markdown."""
+    return "\n".join(f"![{curve} over the epochs, training blue, validation red]({name}/{curve}.png)" for curve in curves)
+
+
+def published(
+    prefixes: Sequence[str], methods: Sequence[str], figures: Sequence[Figure] = FIGURES, *, sliced: bool = False
+) -> str:
+    """Return a heading and a table for each test set: a row per method, or per slice of the first method.
+
+    :param prefixes: of the files in results/ that hold them, a longer one behind the shorter one that it begins with
+    """
     testsets: dict[str, list[dict[str, str]]] = {}
-    for path in sorted(RESULTS.glob("unet-*.csv")):
-        testset = path.stem.removeprefix("unet-").removeprefix("float-")
+    paths = {path: prefix for prefix in prefixes for path in RESULTS.glob(f"{prefix}*.csv")}
+    for path, prefix in sorted(paths.items()):
+        testset = path.stem.removeprefix(prefix)
         testsets.setdefault(testset, []).extend(row for row in rows_of(path) if row["method"] in methods and row["value"])
     parts = []
     for testset, rows in sorted(testsets.items()):
@@ -124,10 +144,9 @@ def published(name: str, methods: list[str], columns: tuple[str, ...] | None = N
         lines = []
         for method, part in keys:
             line = {"slice" if sliced else "method": part if sliced else method}
-            for heading, metric, statistic, factor, form in FIGURES:
+            for heading, metric, statistic, factor, form in figures:
                 row = found.get((method, part, metric, statistic))
-                if columns is None or heading in columns:
-                    line[heading] = figure(row, factor, form) if row else ""
+                line[heading] = figure(row, factor, form) if row else ""
             if any(list(line.values())[1:]):
                 lines.append(line)
         used = [column for column in lines[0] if any(line[column] for line in lines)] if lines else []
@@ -157,13 +176,13 @@ def page(name: str) -> str:
         training=f"[config]({name}/config.yaml), seed {run['seed']}, {run['epochs']} epochs; [log]({name}/log.csv)",
         machine=f"{run['machine']}; {', '.join(f'{key} {value}' for key, value in run['versions'].items())}",
         summary=f"{len(log)} epochs in {run['seconds'] / 3600:.1f} hours; the best is epoch {best['epoch']:.0f}." + first(name),
-        curves="\n".join(f"![{curve} over the epochs, training blue, validation red]({name}/{curve}.png)" for curve in CURVES),
+        curves=pictures(name, CURVES),
         validation=f"{run['data']['val']:,}",
         validated=table(validated, list(validated[0])) + "\n",
         ablation=ablation(name, best),
         tried=tried(),
-        compared=published(name, methods),
-        sliced=published(name, methods[:1], SLICED, sliced=True),
+        compared=published(UNET, methods),
+        sliced=published(UNET, methods[:1], SLICED, sliced=True),
     )
 
 

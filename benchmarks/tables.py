@@ -12,7 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "results"
-README, SHORT = RESULTS.parent / "README.md", ("haar", "mediapipe", "yunet", "yolo", "careful")
+README = RESULTS.parent / "README.md"
+SHORT = (
+    "haar",
+    "mediapipe",
+    "yunet",
+    "yolo",
+    "careful",
+    "mask-unet+inpaint",
+    "unet-teacher-int8",
+    "unet-student-v2-int8",
+    "unet-student-v1-int8",
+    "unet-student-v0-int8",
+)
 BEGIN, END = "<!-- made by benchmarks/tables.py -->\n", "<!-- end -->\n"
 #: heading, metric, statistic, factor, number format
 COLUMNS = (
@@ -71,6 +83,27 @@ LATENCY_HEAD = """
 Milliseconds for a photo of {photo} pixels, one thread, whole calls; and as a ratio to MediaPipe's detector on the same photo
 (2 means twice as long), median and 5th to 95th percentile of {rounds} rounds. Measured by
 `python benchmarks/latency.py {machine}`.
+"""
+INPAINTING_HEAD = """
+## {name}
+
+Seconds for inpainting a face half as high as a photo of 12 megapixels, one thread: faceblur's obfuscator, which fills large
+regions in at reduced size, and OpenCV's own function at full size, in one run. Measured by
+`python benchmarks/inpainting.py {machine}`.
+"""
+RULES_HEAD = """
+## {name}
+
+The mask U-Net by the rule that cuts its output and by how far masks are grown, on the validation pictures of masks256:
+mean IoU to pixel masks (n = {iou}), share of faces covered by 0.95 ({coverage}), by source, and share of face-free
+pictures touched ({touched}). Measured by `python benchmarks/mask_rules.py masks256 WEIGHTS MASKS {machine}`.
+"""
+MCU_HEAD = """
+## {name}
+
+The int8 networks that ship as generated C, beside TensorFlow Lite for Microcontrollers: on this machine, and on simulated boards
+whose linker enforces a limit of RAM. Bytes of RAM with frame and stack; instructions of one picture, counted by QEMU.
+Measured by `python benchmarks/mcu_exact.py PHOTOS`.
 """
 
 
@@ -155,9 +188,33 @@ def latency_section(path: Path) -> str:
     return f"{head}\n{table(rows, ('network', 'ms', '/ mediapipe'))}\n"
 
 
+def inpainting_section(path: Path) -> str:
+    rows = rows_of(path)
+    return f"{INPAINTING_HEAD.format(name=path.stem, machine=path.stem.partition('--')[2])}\n{table(rows, list(rows[0]))}\n"
+
+
+def rules_section(path: Path) -> str:
+    rows = rows_of(path)
+    counts = {key: rows[0][f"n {key}"] for key in ("iou", "coverage", "touched")}
+    head = RULES_HEAD.format(name=path.stem, machine=path.stem.partition("--")[2], **counts)
+    return f"{head}\n{table(rows, [key for key in rows[0] if not key.startswith('n ')])}\n"
+
+
+def mcu_section(path: Path) -> str:
+    rows = rows_of(path)
+    return f"{MCU_HEAD.format(name=path.stem)}\n{table(rows, list(rows[0]))}\n"
+
+
 def page() -> str:
     """Return the whole page."""
-    special = {"speed": speed_section, "video": video_section, "latency": latency_section}
+    special = {
+        "speed": speed_section,
+        "video": video_section,
+        "latency": latency_section,
+        "inpainting": inpainting_section,
+        "mask": rules_section,
+        "mcu": mcu_section,
+    }
     paths = sorted(RESULTS.glob("*.csv"))
     return HEAD + "".join(special.get(path.name.partition("-")[0], set_section)(path) for path in paths)
 
@@ -166,8 +223,8 @@ def front_page() -> str:
     """Return README.md with the short table made anew."""
     before, _, rest = README.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    newest = max(RESULTS.glob("fddb-*.csv"))
-    rows = [row for row in wide(newest) if row["method"] in SHORT]
+    every = {row["method"]: row for path in RESULTS.glob("*fddb-*.csv") for row in wide(path)}
+    rows = [every[method] for method in SHORT if method in every]
     return f"{before}{BEGIN}\n{table(rows, ('method', *FRONT))}\n\n{END}{after}"
 
 

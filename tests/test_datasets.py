@@ -191,6 +191,29 @@ def test_truth_lies_on_the_face_and_only_the_face_differs_in_the_target(made: Pa
         assert differ[inside].max() > 60, "the eyes are to be seen"
 
 
+def test_a_pixel_mask_is_the_truth_as_it_is(cli, data, tmp_path):
+    """The eyes are no skin and stay out of it, where an ellipse would hold them; ``grow`` leaves it alone."""
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "faces").symlink_to(data / "faces")
+    for name in PORTRAITS:
+        mask = green(read(data / "faces" / name)).astype(np.uint8) * 255
+        (tmp_path / "masks" / name).write_bytes(encoded(mask, "PNG"))
+    crops = {"least": 0.5, "most": 0.7, "cut": 0}
+    source = {"format": "masks", "images": "faces", "masks": "masks", "pixels": True, "share": 1, "crops": crops}
+    config = {**CONFIG, "sources": {"faces": source}, "target": {"grow": 2}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    assert cli("dataset", "build", tmp_path / "c.yaml", "--data", tmp_path, "-o", tmp_path / "set").code == 0
+    rows = rows_of(tmp_path / "set")
+    for row in rows:
+        photo, mask = (read(tmp_path / "set" / file) for file in list(row["sha256"])[::2])
+        hidden, seen = mask[..., 0] > 127, green(photo)
+        assert (hidden & seen).sum() / (hidden | seen).sum() > 0.9
+        face = Ellipse(**row["faces"][0])
+        open_ = 1 - hidden[face.inside(SIZE, SIZE, 0.8)].mean()
+        assert open_ == pytest.approx(2 / 6**2 / 0.8**2, abs=0.05), "the eyes are open"
+    assert len(rows) == CONFIG["count"]
+
+
 @pytest.mark.parametrize(("height", "width"), [(100, 200), (200, 100), (101, 103), (30, 20)])
 def test_a_whole_photo_gets_black_bars_and_keeps_its_shape(build, data, tmp_path, height, width):
     side = min(height, width) - 4

@@ -397,7 +397,10 @@ def test_the_command_exports_a_file(unet: bytes, tmp_path: Path, cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--method", "haar", "--board", "rp2350", "-o", "x"), "method 'haar' has no network"),
+        (
+            ("--method", "haar", "--board", "rp2350", "-o", "x"),
+            "method 'haar' has no network that could be exported (it runs haarcascade_frontal",
+        ),
         (("--board", "rp2350", "-o", "x"), "name a network"),
         (("--tflite", "none.tflite", "--board", "rp2350", "-o", "x"), "none.tflite: No such file"),
         (("--tflite", "mine.tflite", "--board", "rp2351", "-o", "x"), "no board named"),

@@ -1,5 +1,6 @@
 """The built-in obfuscators: contracts, known answers, and the bound on what blur and pixelate keep."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -103,6 +104,26 @@ def test_inpainting_takes_nothing_from_under_the_mask():
             a, b = (Inpaint(method=method, limit=limit)(picture, mask) for picture in (image, other))
             assert np.array_equal(a, b)
             assert abs(a.astype(int) - 90).max() <= 2
+
+
+@pytest.mark.parametrize("method", ["telea", "ns"])
+@pytest.mark.parametrize("size", [200, 700])
+def test_inpainting_leaves_no_seam_where_sides_meet(method, size):
+    """A face from edge to edge between black and white: what OpenCV's own functions fill in meets in a hard line."""
+    image = np.zeros((size, size, 3), np.uint8)
+    image[:, size // 2 :] = 255
+    hole = np.zeros((size, size), np.float32)
+    hole[:, size // 3 : -size // 3] = 1
+
+    def steepest(filled):
+        return np.abs(np.diff(filled[..., 0].astype(int), axis=1)).max() * size / 200
+
+    filled = Inpaint(method=method)(image, hole)
+    assert np.array_equal(filled[hole == 0], image[hole == 0])
+    assert steepest(filled) < 20
+    if size == 200:
+        kind = {"telea": cv2.INPAINT_TELEA, "ns": cv2.INPAINT_NS}[method]
+        assert steepest(cv2.inpaint(image, hole.astype(np.uint8), 10, kind)) > 2 * steepest(filled)
 
 
 def test_inpainting_one_face_takes_nothing_from_its_neighbour():

@@ -5,14 +5,17 @@ Every function takes a crop around one region, H x W x 3 uint8, and returns one 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from faceblur_core.types import Image, Mask
 
 CELL_LIMIT = 4  #: pixels, smallest side of a mean cell
+SOFT = 0.5  #: sigma of the Gaussian over what is inpainted, as a share of how deep in the hole it lies
 CROP_LIMIT = 512  #: pixels; filters whose cost grows with their size work on crops reduced to this longer side
 
 
@@ -120,6 +123,22 @@ def inpaint(crop: Image, mask: Mask, method: str, radius: float, limit: int) -> 
             small_hole = hole
         if small_hole.all():
             return np.full_like(c, 128)
-        return np.asarray(cv2.inpaint(c, small_hole, radius, algorithm), np.uint8)
+        return softened(np.asarray(cv2.inpaint(c, small_hole, radius, algorithm), np.uint8), small_hole)
 
     return reduced(crop, fill, limit)
+
+
+def softened(filled: Image, hole: NDArray[np.uint8]) -> Image:
+    """Return a filled-in crop, smoother the deeper in the hole: what is filled in from two sides meets in a hard seam.
+
+    A pixel ``depth`` pixels from the hole's edge is under a Gaussian of sigma SOFT x depth, between the two nearest of a
+    series of Gaussians that double; outside the hole nothing changes.
+    """
+    depth = cv2.distanceTransform(hole, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    level = np.log2(np.maximum(SOFT * depth, 0.5)) + 1  # 0 at sigma 0.5, which is none
+    result = filled.astype(np.float32)
+    for number in range(1, math.ceil(float(level.max())) + 1):
+        blurred = cv2.GaussianBlur(filled, (0, 0), 2.0 ** (number - 1)).astype(np.float32)
+        weight = np.clip(level - (number - 1), 0, 1)[..., None].astype(np.float32)
+        result += (blurred - result) * weight
+    return np.asarray(np.rint(result), np.uint8)

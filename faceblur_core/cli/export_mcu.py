@@ -93,14 +93,22 @@ def _of_methods(methods: tuple[str, ...], settings: tuple[str, ...], pictures: i
     from faceblur_core.mcu.source import from_component
     from faceblur_core.methods import find_method
     from faceblur_core.options import parse_settings
-    from faceblur_core.pipeline import network_of
+    from faceblur_core.pipeline import close, model_files, network_of
     from faceblur_core.plugins import installed_plugins
 
     for method in methods:
-        component = network_of(find_method(method, parse_settings(settings), installed_plugins()).make())
-        if component is None:
-            raise UsageMistake(f"method {method!r} has no network that could be exported")
-        yield from_component(method, component, _photos(), pictures)
+        made = find_method(method, parse_settings(settings), installed_plugins()).make()
+        try:
+            component = network_of(made)
+            if component is None:
+                files = ", ".join(path.name for path in model_files(made))
+                raise UsageMistake(
+                    f"method {method!r} has no network that could be exported{files and f' (it runs {files})'};"
+                    " a .tflite file can be named with --tflite"
+                )
+            yield from_component(method, component, _photos(), pictures)
+        finally:
+            close(made)
 
 
 def _all_int8() -> Iterator[Int8Network]:

@@ -24,6 +24,7 @@ from faceblur_core import __version__
 from faceblur_core.datasets.crops import Crop, Crops, faces_in, plan_crop, render, shown_part, soft_mask
 from faceblur_core.datasets.duplicates import Groups, near_duplicates
 from faceblur_core.datasets.labels import BadRows, ellipse_row
+from faceblur_core.datasets.masks import read_mask
 from faceblur_core.datasets.sources import OpenSource, open_source
 from faceblur_core.datasets.survey import Advance, DetectorPool, Surveyed, in_order, pixels_of, survey
 from faceblur_core.errors import FaceblurError, UsageMistake
@@ -31,7 +32,7 @@ from faceblur_core.media.files import read_rows, write_whole
 from faceblur_core.media.images import encode_pixels
 from faceblur_core.options import made, read_yaml
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.types import Image, Obfuscator, option
+from faceblur_core.types import Image, Mask, Obfuscator, option
 
 MANIFEST, RECIPE = "manifest.jsonl", "dataset.yaml"
 ROW_START = '{"name":'
@@ -400,7 +401,7 @@ def made_by(sources: Iterable[OpenSource]) -> dict[str, Any]:
 
 def _make(recipe: Recipe, obfuscator: Obfuscator, folder: Path, name: str, example: Example) -> dict[str, Any]:
     """Write the three files of one example and return its row."""
-    config, target, photo = recipe.config, recipe.target, example.item.photo
+    config, photo = recipe.config, example.item.photo
     data = photo.path.read_bytes()
     if hashlib.sha256(data).hexdigest() != example.item.sha256:
         raise FaceblurError(f"{photo.path} changed while the set was built")
@@ -410,7 +411,7 @@ def _make(recipe: Recipe, obfuscator: Obfuscator, folder: Path, name: str, examp
     faces = faces_in(photo.faces, example.crop, config.size, config.least_face)
     part = shown_part(example.crop, photo.height, photo.width, config.size)
     mask = np.zeros((config.size, config.size), np.float32)
-    mask[part] = soft_mask(faces, config.size, config.size, target.grow, target.feather)[part]
+    mask[part] = _truth(recipe, example)[part]
     hidden = seen.copy()
     hidden[part] = obfuscator(np.ascontiguousarray(seen[part]), np.ascontiguousarray(mask[part]))  # no black gets into it
     files = {
@@ -434,6 +435,19 @@ def _make(recipe: Recipe, obfuscator: Obfuscator, folder: Path, name: str, examp
         "faces": [ellipse_row(face) for face in faces],
         "sha256": {path: hashlib.sha256(content).hexdigest() for path, content in files.items()},
     }
+
+
+def _truth(recipe: Recipe, example: Example) -> Mask:
+    """Return the mask of an example's square: pixel masks as they are, the other faces as grown and soft ellipses."""
+    config, target, photo, crop = recipe.config, recipe.target, example.item.photo, example.crop
+    outlined = faces_in([face for face in photo.faces if not face.pixels], crop, config.size, config.least_face)
+    mask = soft_mask(outlined, config.size, config.size, target.grow, target.feather)
+    for face in photo.faces:
+        if face.pixels and faces_in([face], crop, config.size, config.least_face):
+            pixels = read_mask(face.pixels, photo.height, photo.width)
+            square = render(np.repeat(pixels[..., None], 3, axis=2), crop, config.size)[..., 0]
+            np.maximum(mask, square / np.float32(255), out=mask)
+    return mask
 
 
 def _jpeg(pixels: Image, quality: int) -> bytes:

@@ -29,6 +29,7 @@ class Face:
     flags: frozenset[str] = frozenset()  #: see FLAGS
     landmarks: Floats | None = None  #: 5 x 2 pixels, in the order of ``Detections.landmarks``
     score: float | None = None  #: of the detector that found it; None for a label made by people
+    pixels: Path | None = None  #: a grey picture as large as the photo, white where the face is, if that is to be its truth
 
     @property
     def height(self) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from faceblur_core.datasets.labels import (
     BadRow,
@@ -28,6 +29,9 @@ class PixelMasks:
     images: Path = option(..., "folder of the pictures")
     masks: Path = option(..., "folder of the masks")
     unmasked: bool = option(False, "take the pictures without a mask too, unlabelled: for detectors to label")
+    pixels: bool = option(
+        False, "in training sets the truth is the mask itself, not the ellipse; grow and feather leave it alone"
+    )
 
     def __call__(self, bad: BadRows) -> Iterator[LabelledPhoto]:
         pictures = {path.relative_to(self.images).with_suffix(""): path for path in pictures_under(self.images)}
@@ -45,7 +49,7 @@ class PixelMasks:
             except BadRow as error:
                 bad(mask or path, None, str(error))
                 continue
-            faces = tuple(Face(ellipse) for ellipse in ellipses)
+            faces = tuple(Face(ellipse, pixels=mask if self.pixels else None) for ellipse in ellipses)
             yield LabelledPhoto(path, path.relative_to(self.images).as_posix(), height, width, faces)
 
 
@@ -54,6 +58,20 @@ def mask_ellipse(path: Path, height: int, width: int) -> Ellipse:
 
     :raises BadRow: if the file is no picture, is not H x W, or holds no white
     """
+    import cv2
+
+    pixels = read_mask(path, height, width)
+    points = cv2.findNonZero((pixels >= 128).astype(np.uint8))
+    if points is None:
+        raise BadRow(f"the mask is empty: white is 128 and more, and its brightest pixel is {pixels.max()}")
+    hull = cv2.convexHull(points)
+    filled = cv2.fillConvexPoly(np.zeros((height, width), np.uint8), hull, 1)
+    ellipse = moments_ellipse(cv2.moments(filled, binaryImage=True))
+    return Ellipse(ellipse.cx + 0.5, ellipse.cy + 0.5, ellipse.rx, ellipse.ry, ellipse.angle)  # OpenCV counts pixel centres
+
+
+def read_mask(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """Return the grey picture in a file. :raises BadRow: if it is no picture, or not H x W"""
     import cv2
 
     try:
@@ -66,10 +84,4 @@ def mask_ellipse(path: Path, height: int, width: int) -> Ellipse:
         raise BadRow("no picture, or damaged")
     if pixels.shape != (height, width):
         raise BadRow(f"the mask has {pixels.shape[1]} x {pixels.shape[0]} pixels, its picture {width} x {height}")
-    points = cv2.findNonZero((pixels >= 128).astype(np.uint8))
-    if points is None:
-        raise BadRow(f"the mask is empty: white is 128 and more, and its brightest pixel is {pixels.max()}")
-    hull = cv2.convexHull(points)
-    filled = cv2.fillConvexPoly(np.zeros((height, width), np.uint8), hull, 1)
-    ellipse = moments_ellipse(cv2.moments(filled, binaryImage=True))
-    return Ellipse(ellipse.cx + 0.5, ellipse.cy + 0.5, ellipse.rx, ellipse.ry, ellipse.angle)  # OpenCV counts pixel centres
+    return np.asarray(pixels, np.uint8)

@@ -5,6 +5,7 @@ QEMU counts instructions and knows no cycles: figures from here are instructions
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -140,15 +141,15 @@ def _build(folder: Path, sources: Mapping[str, str], machine: Machine, flags: Se
         run_tool([COMPILER, *flags, *OPTIMIZE, *STRICT, "-DNET_PROFILE", *files, *linking, "-o", str(program)])
     except FaceblurError as error:
         if "overflowed" in error.message:
-            raise FaceblurError(f"the network does not fit: {_overflow(error.message)}") from None
+            raise FaceblurError(f"the network does not fit: {_overflow(error.message)}; --fit shows what fits where") from None
         raise
     return program
 
 
 def _overflow(message: str) -> str:
-    """Return the part of a linker's message that says what overflowed."""
-    parts = [part for part in message.split("ld: ") if "overflowed" in part]
-    return parts[-1].split(" collect2")[0].strip()[:200]
+    """Return what a linker's message says of the memory that is too small."""
+    found = dict(re.findall(r"region [`']?(\w+)'? overflowed(?: by (\d+) bytes)?", message))  # not all say by how much
+    return ", ".join(f"{region} is {f'{int(count):,} bytes ' if count else ''}too small" for region, count in found.items())
 
 
 def _linker_script(machine: Machine, ram: int, flash: int) -> str:

@@ -5,12 +5,13 @@ import sys
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 from skimage import data
 
 from faceblur_core.pipeline import close
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import DetectorContract
-from faceblur_core.types import box_iou
+from faceblur_core.types import HasNetwork, box_iou
 
 FACE = np.float32([[178, 65, 269, 176]])  # of the astronaut
 
@@ -47,6 +48,24 @@ def test_a_second_detector_can_be_used_after_the_first_is_closed():
         detector = installed_plugins().make("detector", "mediapipe")
         assert len(detector(data.astronaut())) == 1
         close(detector)
+
+
+@pytest.mark.parametrize(("reach", "side"), [("full", 192), ("short", 128)])
+def test_the_network_can_be_exported(reach, side):
+    """What is said of the network fits its file, and the network finds the face in it."""
+    detector = installed_plugins().make("detector", "mediapipe", {"range": reach})
+    assert isinstance(detector, HasNetwork) and detector.quantized_file is None
+    given = detector.network_inputs(data.astronaut())
+    close(detector)
+    interpreter = Interpreter(model_path=str(detector.network_file))
+    interpreter.allocate_tensors()
+    (taken,), made = interpreter.get_input_details(), interpreter.get_output_details()
+    assert given.shape == tuple(taken["shape"]) == (1, side, side, 3) and given.dtype == np.float32
+    assert given.min() >= -1 and given.max() <= 1
+    interpreter.set_tensor(taken["index"], given)
+    interpreter.invoke()
+    logits = next(values for values in (interpreter.get_tensor(one["index"]) for one in made) if values.shape[-1] == 1)
+    assert logits.max() > 2, "a face, by far"
 
 
 def test_tensorflow_is_not_imported():

@@ -13,13 +13,16 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from faceblur_core.errors import MissingDependency
-from faceblur_core.types import Detections, Image, option
+from faceblur_core.letterbox import letterboxed
+from faceblur_core.types import Detections, Floats, Image, option
 from faceblur_core.weights import locate
 from faceblur_mediapipe import FULL, SHORT
 
 # BlazeFace draws its square from the brows down. These corrections (centre x and y, width, height, in box sizes)
 # are the medians against the truth boxes of WIDER FACE's training photos: benchmarks/box_convention.py.
 REFRAME = {"short": (0.0, -0.10, 0.84, 1.12), "full": (0.0, -0.04, 0.91, 1.21)}
+
+SIDE = {"short": 128, "full": 192}  #: pixels, of the networks' input
 
 
 @dataclass
@@ -33,9 +36,12 @@ class MediaPipeDetector:
     min_detection_confidence: Annotated[float, Ge(0), Le(1)] = option(0.5, "weakest face to report")
     min_suppression_threshold: Annotated[float, Gt(0), Le(1)] = option(0.3, "boxes that overlap more are one face")
     model_files: list[Path] = field(init=False, repr=False)
+    network_file: Path = field(init=False, repr=False)
+    quantized_file: None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        self.model_files = [locate(FULL if self.range == "full" else SHORT)]
+        self.network_file = locate(FULL if self.range == "full" else SHORT)
+        self.model_files = [self.network_file]
         try:
             self._detector = self._load()
         except OSError as error:
@@ -69,6 +75,10 @@ class MediaPipeDetector:
         boxes = [(b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height) for b in (f.bounding_box for f in faces)]
         scores = [face.categories[0].score for face in faces]
         return Detections(np.float32(boxes), np.float32(scores)).reframed(*REFRAME[self.range])
+
+    def network_inputs(self, image: Image) -> Floats:
+        """Return about what MediaPipe gives the network for an image: 1 x 128 x 128 x 3 or 1 x 192 x 192 x 3, in -1..1."""
+        return letterboxed(image, SIDE[self.range])[None] / np.float32(127.5) - 1
 
 
 @contextlib.contextmanager
