@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from faceblur_core.errors import FaceblurError
 from faceblur_core.media.images import PREVIEW, SOFTWARE, Frame
@@ -21,6 +22,7 @@ from faceblur_core.media.video import Encoding, Picture, VideoReader, VideoWrite
 from faceblur_core.pipeline import DetectAndObfuscate
 from faceblur_core.run.checks import checked_share
 from faceblur_core.run.manifest import GivenRow, Row, detections_of, detections_to_json
+from faceblur_core.run.people import OPEN, Sightings, Verdicts, Who, without
 from faceblur_core.run.preview import draw_preview
 from faceblur_core.run.regions import Regions
 from faceblur_core.tracking import Tracked, Tracker, Tracking
@@ -47,6 +49,7 @@ class _Found:
     tracked: Tracked | None = None  #: its faces, from a method that finds any
     rgb: Image | None = None  #: of the picture, if it is still at hand
     result: Anonymized | None = None  #: from a method that hides without finding
+    opened: NDArray[np.bool_] | None = None  #: which of the faces stay open; None: none
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class VideoRun:
     fail_on_no_face: bool = False
     given: GivenRow | None = None  #: faces in place of those that the method would find
     regions: Regions | None = None  #: where and when faces are hidden; None: everywhere
+    who: Who | None = None  #: whose faces stay open; None: nobody's
     export: Callable[[int, float, list[dict[str, Any]]], None] | None = None  #: told each picture's number, time and hidden faces
 
     def __call__(
@@ -97,8 +101,9 @@ class VideoRun:
                         writer.write(item.picture)
                     if progress:
                         progress(item.picture.time, reader.seconds)
-            row.outcome = "faces" if hider.hidden else "no-face"
-            if self.fail_on_no_face and not hider.hidden:
+            row.left_open = hider.left_open
+            row.outcome = "faces" if hider.hidden or hider.left_open else "no-face"
+            if self.fail_on_no_face and row.outcome == "no-face":
                 raise FaceblurError("no face was found, and --fail-on-no-face says that there is one; nothing was written")
         row.frames, row.masked_share = hider.frames, round(hider.hidden / max(1, hider.frames), 6)
         row.detections = None
@@ -110,7 +115,7 @@ class VideoRun:
             return _Whole(self.anonymizer, clock)
         if self.given is not None:
             return _Given(self.given, clock)
-        return _Detecting(self.anonymizer, clock, self.tracking)
+        return _Detecting(self.anonymizer, clock, self.tracking, self.who)
 
     def _summary(self, reader: VideoReader, writer: VideoWriter, finder: _Finder) -> dict[str, Any]:
         """Return what a row says of a video beside what it says of a photo."""
@@ -206,12 +211,14 @@ class _Finder(Protocol):
 
 @dataclass
 class _Detecting:
-    """Detects and, if asked to, tracks."""
+    """Detects and, if asked to, tracks and recognises."""
 
     method: DetectAndObfuscate
     clock: _Clock
     tracking: Tracking | None
+    who: Who | None = None
     tracker: Tracker | None = field(init=False)
+    _sightings: Sightings = field(init=False, default_factory=Sightings)
 
     def __post_init__(self) -> None:
         self.tracker = Tracker(self.tracking) if self.tracking else None
@@ -226,17 +233,33 @@ class _Detecting:
                 picture, rgb = item
                 with self.clock("detect"):
                     found = self.method.detector(rgb)
+                verdicts = self._verdicts(rgb, found)
                 if self.tracker is None:
-                    yield _Found(picture, _untracked(found), rgb)
+                    yield _Found(picture, _untracked(found), rgb, opened=None if verdicts is None else verdicts == OPEN)
                     continue
                 waiting.append(picture)
-                with self.clock("track"):
-                    ready = list(self.tracker.push(found))
-                for tracked in ready:
-                    yield _Found(waiting.popleft(), tracked)
+                for tracked in self._tracked(self.tracker, found, verdicts):
+                    yield self._chosen(waiting.popleft(), tracked)
             if self.tracker is not None:
                 for tracked in self.tracker.flush():
-                    yield _Found(waiting.popleft(), tracked)
+                    yield self._chosen(waiting.popleft(), tracked)
+
+    def _verdicts(self, rgb: Image, found: Detections) -> Verdicts | None:
+        if self.who is None:
+            return None
+        with self.clock("recognise"):
+            return self.who.verdicts(rgb, found)
+
+    def _tracked(self, tracker: Tracker, found: Detections, verdicts: Verdicts | None) -> list[Tracked]:
+        """Return the pictures whose turn it is when another one was seen."""
+        with self.clock("track"):
+            ready = list(tracker.push(found))
+            if verdicts is not None:
+                self._sightings.see(tracker.linked, found.boxes, verdicts)
+            return ready
+
+    def _chosen(self, picture: Picture, tracked: Tracked) -> _Found:
+        return _Found(picture, tracked, opened=None if self.who is None else self._sightings.opened(tracked))
 
 
 def _untracked(found: Detections) -> Tracked:
@@ -299,6 +322,7 @@ class _Hider:
         self._held: Mask | None = None  #: the last pixel mask
         self.frames = 0
         self.hidden = 0.0  #: sum of the masks' means
+        self.left_open = 0  #: faces left open because of who they are, counted once per picture
 
     def hide(self, found: _Found) -> Tracked | None:
         """Hide in ``found.picture``; return the faces that were hidden, None if the method knows of none.
@@ -306,43 +330,54 @@ class _Hider:
         :raises FaceblurError: if the method broke its contract
         """
         self.frames += 1
-        tracked, result, rgb = found.tracked, found.result, found.rgb
+        tracked, result, rgb, opened = found.tracked, found.result, found.rgb, Detections.none()
         if tracked is not None:
-            tracked = self._chosen(tracked, found.picture.time)
-            if not len(tracked.detections) and tracked.detections.mask is None and not self._always(found.picture):
+            tracked, opened = self._chosen(tracked, found)
+            if not self._is_work(tracked, opened, found.picture.time):
                 return tracked  # the picture stays as it is, to the bit
         if rgb is None:
             with self._clock("convert"):
                 rgb = found.picture.rgb()
         if tracked is not None:
             with self._clock("obfuscate"):
-                result = self._obfuscated(rgb, tracked, found.picture.time)
+                result = self._obfuscated(rgb, tracked, opened, found.picture.time)
         assert result is not None
         share = checked_share(rgb, result)
         self.hidden += share
         with self._clock("convert"):
             if self._preview:
-                found.picture.hide(rgb, draw_preview(Frame(rgb, "RGB"), result).pixels, None)
+                found.picture.hide(rgb, draw_preview(Frame(rgb, "RGB"), result, opened).pixels, None)
             elif share:
                 found.picture.hide(rgb, result.image, result.mask)
         return tracked
 
-    def _always(self, picture: Picture) -> bool:
-        return self._regions is not None and any(area.holds(picture.time) for area in self._regions.always)
+    def _is_work(self, tracked: Tracked, opened: Detections, time: float) -> bool:
+        """Return whether anything is hidden in a picture, or drawn on it."""
+        always = self._regions is not None and any(area.holds(time) for area in self._regions.always)
+        faces = len(tracked.detections) > 0 or tracked.detections.mask is not None
+        return faces or always or (self._preview and len(opened) > 0)
 
-    def _chosen(self, tracked: Tracked, time: float) -> Tracked:
-        """Return the faces that are to be hidden at a time."""
-        if self._regions is None:
-            return tracked
-        chosen = self._regions.hidden(tracked.detections.boxes, time)
-        return Tracked(tracked.detections.select(chosen), tracked.tracks[chosen], tracked.seen[chosen])
+    def _chosen(self, tracked: Tracked, found: _Found) -> tuple[Tracked, Detections]:
+        """Return the faces that are to be hidden, and those that stay open because of who they are."""
+        faces, opened = tracked.detections, Detections.none()
+        chosen = np.ones(len(faces), np.bool_)
+        if self._regions is not None:
+            chosen = self._regions.hidden(faces.boxes, found.picture.time)
+        if found.opened is not None:
+            opened = dataclasses.replace(faces.select(found.opened & chosen), mask=None)
+            self.left_open += len(opened)
+            chosen = chosen & ~found.opened
+        if chosen.all():
+            return tracked, opened
+        return Tracked(faces.select(chosen), tracked.tracks[chosen], tracked.seen[chosen]), opened
 
-    def _obfuscated(self, rgb: Image, tracked: Tracked, time: float) -> Anonymized:
+    def _obfuscated(self, rgb: Image, tracked: Tracked, opened: Detections, time: float) -> Anonymized:
         assert isinstance(self._anonymizer, DetectAndObfuscate)
         found, (height, width) = tracked.detections, rgb.shape[:2]
         mask = self._anonymizer.mask(found, height, width)
         if found.mask is not None:
             mask = self._steadied(mask, dataclasses.replace(found.select(~tracked.seen), mask=None))
+            mask = without(mask, opened.boxes, found.boxes, self._anonymizer.mask)
             mask = mask if self._regions is None else self._regions.limit(mask, time)
             found = dataclasses.replace(found, mask=mask)
         if self._regions is not None:
