@@ -82,9 +82,9 @@ class VideoRun:
         :raises FaceblurError: if the video cannot be anonymized or written
         """
         row.height, row.width = reader.size
-        clock = _Clock(row.ms)
+        clock = Clock(row.ms)
         finder = self._finder(clock)
-        hider = _Hider(self.anonymizer, clock, self.regions, preview=self.preview)
+        hider = Hider(self.anonymizer, clock, self.regions, preview=self.preview)
         with written_video(target, reader, self.encoding, PREVIEW if self.preview else SOFTWARE) as writer:
             read = overlapped(_with_pixels(reader, clock), AHEAD)
             with contextlib.closing(overlapped(finder.find(read), AHEAD)) as found:
@@ -110,7 +110,7 @@ class VideoRun:
         row.video = self._summary(reader, writer, finder)
         row.notes = [text if count == 1 else f"{text}: {count}" for text, count in sorted(reader.notes.items())]
 
-    def _finder(self, clock: _Clock) -> _Finder:
+    def _finder(self, clock: Clock) -> _Finder:
         if not isinstance(self.anonymizer, DetectAndObfuscate):
             return _Whole(self.anonymizer, clock)
         if self.given is not None:
@@ -138,7 +138,7 @@ class VideoRun:
         return summary
 
 
-class _Clock:
+class Clock:
     """Adds up milliseconds by stage; each stage belongs to one thread."""
 
     def __init__(self, ms: dict[str, float]) -> None:
@@ -191,7 +191,7 @@ def _fill(items: Generator[Any], ahead: queue.Queue[tuple[bool, Any]], ended: th
         put((False, error))
 
 
-def _with_pixels(reader: VideoReader, clock: _Clock) -> Generator[tuple[Picture, Image] | Packet[Any]]:
+def _with_pixels(reader: VideoReader, clock: Clock) -> Generator[tuple[Picture, Image] | Packet[Any]]:
     """Yield pictures as a method sees them, and packets to copy."""
     items = iter(reader)
     while True:
@@ -214,7 +214,7 @@ class _Detecting:
     """Detects and, if asked to, tracks and recognises."""
 
     method: DetectAndObfuscate
-    clock: _Clock
+    clock: Clock
     tracking: Tracking | None
     who: Who | None = None
     tracker: Tracker | None = field(init=False)
@@ -271,7 +271,7 @@ class _Whole:
     """Runs a method that hides without saying first what it found."""
 
     anonymizer: Anonymizer
-    clock: _Clock
+    clock: Clock
 
     def find(self, items: Generator[tuple[Picture, Image] | Packet[Any]]) -> Generator[_Found | Packet[Any]]:
         with contextlib.closing(items):
@@ -287,7 +287,7 @@ class _Whole:
 class _Given:
     """Takes the faces that were given, as they are."""
 
-    def __init__(self, given: GivenRow, clock: _Clock) -> None:
+    def __init__(self, given: GivenRow, clock: Clock) -> None:
         self._every = [item for item in given.detections if "frame" not in item]
         self._of: dict[int, list[Mapping[str, Any]]] = {}
         self._frames = given.frames
@@ -314,10 +314,10 @@ class _Given:
             raise FaceblurError(f"a box was given for frame {last}, the file has {frames}, counted from 0")
 
 
-class _Hider:
+class Hider:
     """Hides what was found, picture by picture in order."""
 
-    def __init__(self, anonymizer: Anonymizer, clock: _Clock, regions: Regions | None, *, preview: bool) -> None:
+    def __init__(self, anonymizer: Anonymizer, clock: Clock, regions: Regions | None, *, preview: bool) -> None:
         self._anonymizer, self._clock, self._regions, self._preview = anonymizer, clock, regions, preview
         self._held: Mask | None = None  #: the last pixel mask
         self.frames = 0
@@ -340,7 +340,7 @@ class _Hider:
                 rgb = found.picture.rgb()
         if tracked is not None:
             with self._clock("obfuscate"):
-                result = self._obfuscated(rgb, tracked, opened, found.picture.time)
+                result = self.obfuscated(rgb, tracked, opened, found.picture.time)
         assert result is not None
         share = checked_share(rgb, result)
         self.hidden += share
@@ -371,7 +371,8 @@ class _Hider:
             return tracked, opened
         return Tracked(faces.select(chosen), tracked.tracks[chosen], tracked.seen[chosen]), opened
 
-    def _obfuscated(self, rgb: Image, tracked: Tracked, opened: Detections, time: float) -> Anonymized:
+    def obfuscated(self, rgb: Image, tracked: Tracked, opened: Detections, time: float) -> Anonymized:
+        """Return the next picture with its faces hidden, but for the opened ones."""
         assert isinstance(self._anonymizer, DetectAndObfuscate)
         found, (height, width) = tracked.detections, rgb.shape[:2]
         mask = self._anonymizer.mask(found, height, width)
