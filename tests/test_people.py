@@ -10,8 +10,9 @@ import pytest
 import videos
 from PIL import Image
 
-from faceblur_core.pipeline import MaskShape
-from faceblur_core.run.people import HIDE, OPEN, UNSURE, People, Sightings, find_landmarks, without
+from faceblur_core.pipeline import DetectAndObfuscate, MaskShape
+from faceblur_core.run.people import HIDE, OPEN, UNSURE, HiddenFaces, People, Sightings, find_landmarks, without
+from faceblur_core.run.video import Clock, Hider
 from faceblur_core.tracking import Tracked
 from faceblur_core.types import Detections
 
@@ -189,6 +190,14 @@ def test_without_landmarks_nobody_is_recognised(cli, both, friend, tmp_path, mon
     assert result.code == 2 and "install faceblur-opencv" in result.err and result.err.count("\n") == 1
 
 
+def test_without_an_embedder_it_is_said_what_to_install(cli, both, friend, tmp_path, monkeypatch, install):
+    monkeypatch.setenv("FACEBLUR_DISABLE_PLUGINS", "identity")
+    install()
+    result = cli("run", "-m", "yunet", both[0], "--keep", friend.references[0], "-o", tmp_path / "out")
+    assert result.code == 2 and "install faceblur-identity" in result.err and result.err.count("\n") == 1
+    monkeypatch.undo()
+
+
 # Videos
 
 
@@ -343,6 +352,34 @@ def test_an_opened_face_leaves_a_pixel_mask_but_takes_nothing_from_others():
     left = without(mask, boxes[:1], boxes[1:], MaskShape())
     assert left[30:70, 72:112].all() and left[50, 34] == 0 and left[30:70, 30:45].sum() == 0
     assert without(mask, boxes[:0], boxes, MaskShape()) is mask
+
+
+TWO = Detections(
+    [[30, 30, 70, 70], [112, 30, 152, 70]], [0.9, 0.9], mask=np.pad(np.ones((40, 122), np.float32), ((30, 30), (30, 48)))
+)
+
+
+class OnlyTheFirst:
+    """Is sure of the first face, and of no other."""
+
+    def verdicts(self, image, found):
+        return np.array([OPEN] + [UNSURE] * (len(found) - 1), np.int8)
+
+
+def test_methods_that_give_pixels_open_a_face_in_photos_and_videos():
+    image = np.full((100, 200, 3), 90, np.uint8)
+    finder = HiddenFaces(lambda image: TWO, OnlyTheFirst(), MaskShape())
+    found = finder(image)
+    assert finder.opened.boxes.tolist() == [[30, 30, 70, 70]] and found.boxes.tolist() == [[112, 30, 152, 70]]
+    method = DetectAndObfuscate(lambda image: TWO, lambda image, mask: np.where(mask[..., None] > 0, np.uint8(0), image))
+    hider = Hider(method, Clock({}), None, preview=False)
+    both = tracked([0, 1], TWO.boxes)
+    first, second = (
+        dataclasses.replace(both, detections=TWO.select([i]), tracks=both.tracks[[i]], seen=both.seen[[i]]) for i in (0, 1)
+    )
+    result = hider.obfuscated(image, second, first.detections, 0.0)
+    for mask in (found.mask, result.mask):
+        assert mask[30:70, 30:80].sum() == 0 and mask[30:70, 112:152].all()
 
 
 def test_landmarks_are_found_in_an_enlarged_part(shared, astronaut):

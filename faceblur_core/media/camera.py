@@ -120,14 +120,19 @@ class Window:
         self._open = False
 
     def show(self, picture: Image) -> bool:
+        import tkinter
+
         from PIL import Image as PillowImage
         from PIL import ImageTk
 
         shown = PillowImage.fromarray(picture)
-        shown.thumbnail((self._root.winfo_screenwidth(), self._root.winfo_screenheight()))
-        self._photo = ImageTk.PhotoImage(shown, master=self._root)  # Tk keeps no reference of its own
-        self._label.configure(image=self._photo)
-        self._root.update()
+        try:
+            shown.thumbnail((self._root.winfo_screenwidth(), self._root.winfo_screenheight()))
+            self._photo = ImageTk.PhotoImage(shown, master=self._root)  # Tk keeps no reference of its own
+            self._label.configure(image=self._photo)
+            self._root.update()
+        except tkinter.TclError:  # the display is gone
+            return False
         return self._open
 
     def close(self) -> None:

@@ -118,6 +118,8 @@ class Recogniser:
         :raises UsageMistake: if there is no embedder of that name
         :raises FaceblurError: if one of them cannot start
         """
+        if not plugins.names("embedder"):
+            raise UsageMistake("faces are recognised by an embedder, and none is installed: install faceblur-identity")
         finder = plugins.make("detector", FINDER) if FINDER in plugins.names("detector") else detector
         return cls(plugins.make("embedder", embedder), finder)
 
