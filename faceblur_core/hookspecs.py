@@ -20,10 +20,10 @@ GROUP = "faceblur"  #: the entry-point group, and pluggy's project name
 hookspec = HookspecMarker(GROUP)
 hookimpl = HookimplMarker(GROUP)
 
-Kind = Literal["detector", "obfuscator", "anonymizer", "backend", "metric", "trainer", "command"]
+Kind = Literal["detector", "obfuscator", "anonymizer", "embedder", "backend", "metric", "trainer", "command"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -58,7 +58,7 @@ class Component:
     :raises ValueError: if the name or the factory is not of the documented form.
     """
 
-    name: str  #: what the user types: lower case, digits, ``-`` and ``.``
+    name: str  #: what the user types: lower case, digits, ``-``, ``_`` and ``.``
     summary: str  #: one line for ``faceblur methods``
     factory: str  #: ``"faceblur_opencv.haar:HaarDetector"``
     licence: str = "MIT"  #: SPDX id of the code behind it, frameworks included
@@ -66,7 +66,7 @@ class Component:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(f"component name {self.name!r} must be lower-case letters, digits, '-' and '.'")
+            raise ValueError(f"component name {self.name!r} must be lower-case letters, digits, '-', '_' and '.'")
         if not _FACTORY.fullmatch(self.factory):
             raise ValueError(f"component {self.name!r}: factory {self.factory!r} is not 'package.module:Class'")
 
@@ -86,6 +86,12 @@ def faceblur_obfuscators() -> Iterable[Component]:
 @hookspec
 def faceblur_anonymizers() -> Iterable[Component]:
     """Return whole methods, ``Image -> Anonymized``, for networks that do not find faces first."""
+    return ()
+
+
+@hookspec
+def faceblur_embedders() -> Iterable[Component]:
+    """Return face recognisers, aligned faces to unit vectors; see ``types.Embedder``. ``run --keep`` asks one who is who."""
     return ()
 
 

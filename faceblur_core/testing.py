@@ -22,12 +22,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from faceblur_core.alignment import SIDE
 from faceblur_core.errors import FaceblurError
 from faceblur_core.hookspecs import Kind
 from faceblur_core.options import describe_options
 from faceblur_core.pipeline import close
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.types import Anonymized, Detections, Ellipse, Image, Mask, Sample
+from faceblur_core.types import Anonymized, Detections, Ellipse, Faces, Floats, Image, Mask, Sample
 
 Skip = unittest.SkipTest  # pytest knows it as a skip too
 
@@ -263,6 +264,52 @@ class AnonymizerContract(Contract):
         require(bool(self._check(self.photo).mask.any()), "hid nothing in the photo")
 
 
+class EmbedderContract(Contract):
+    """Aligned faces to unit vectors. Subclasses may give an aligned ``face``, 112 x 112 x 3."""
+
+    kind = "embedder"
+    face: ClassVar[Image | None] = None
+
+    def _check(self, faces: Faces) -> Floats:
+        given = _guarded(faces)
+        vectors: Floats = self.component(given)
+        require(np.array_equal(given, faces), "changed its input")
+        require(
+            vectors.ndim == 2 and len(vectors) == len(faces) and vectors.dtype == np.float32,
+            f"gave {vectors.shape} {vectors.dtype} for {len(faces)} faces, not N x D float32",
+        )
+        require(bool(np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)), "gave vectors that have not the length 1")
+        return vectors
+
+    def test_says_when_faces_are_alike(self) -> None:
+        """Has both limits, within -1..1 and in order, and says where they come from; or none of the two."""
+        same, different = self.component.threshold, self.component.different
+        require((same is None) == (different is None), f"threshold is {same} and different {different}; both or none is None")
+        if same is not None:
+            require(-1 <= different < same <= 1, f"threshold is {same}, different {different}: not in order within -1..1")
+            require(bool(self.component.origin), "origin does not say where the limits come from")
+
+    def test_result_and_untouched_input(self) -> None:
+        """Gives N x D unit vectors for one face and for three, also for flat ones, and leaves the input alone."""
+        self._check(noise_image(SIDE, SIDE)[None])
+        self._check(np.stack([noise_image(SIDE, SIDE), *(np.full((SIDE, SIDE, 3), level, np.uint8) for level in (0, 255))]))
+
+    def test_does_not_depend_on_the_others(self) -> None:
+        """A face's vector is the same alone and among others."""
+        faces = np.stack([noise_image(SIDE, SIDE, seed) for seed in range(3)])
+        together, alone = self._check(faces), self._check(faces[1:2])
+        require(bool(np.allclose(together[1], alone[0], atol=1e-5)), "a face's vector depends on the others")
+
+    def test_knows_a_face_again(self) -> None:
+        """A face is itself after a small change of brightness, and is not its negative."""
+        if self.face is None:
+            raise Skip("needs a face: subclass the contract and set face, aligned")
+        vectors = self._check(np.stack([self.face, (self.face * 0.9).astype(np.uint8), 255 - self.face]))
+        likeness = vectors @ vectors[0]
+        limit = self.component.threshold or 0.5
+        require(bool(likeness[1] >= limit > likeness[2]), f"likeness to itself, darker: {likeness[1]}, negative: {likeness[2]}")
+
+
 class BackendContract(Contract):
     """Runs model files of one format. Subclasses may give a ``model`` and the shape of its input."""
 
@@ -452,6 +499,7 @@ CONTRACTS: dict[Kind, type[Contract]] = {
         DetectorContract,
         ObfuscatorContract,
         AnonymizerContract,
+        EmbedderContract,
         BackendContract,
         MetricContract,
         TrainerContract,

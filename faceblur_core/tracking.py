@@ -158,6 +158,7 @@ class Tracker:
     def __init__(self, tracking: Tracking) -> None:
         self.options = tracking
         self.steadiness = Steadiness()
+        self.linked: NDArray[np.intp] = np.empty(0, np.intp)  #: the tracks of the faces of the last picture that was pushed
         self._tracks: list[_Track] = []
         self._waiting: deque[Detections] = deque()
         self._pushed = 0  #: pictures so far
@@ -191,8 +192,10 @@ class Tracker:
         tracks = [track for track in self._tracks if frame - track.last <= self._patience + 1]
         boxes = found.boxes.astype(np.float64)
         pairs = dict(_pairs(frame, tracks, boxes))
+        self.linked = np.empty(len(boxes), np.intp)
         for index, (box, score) in enumerate(zip(boxes, found.scores, strict=True)):
             track = pairs.get(index)
+            self.linked[index] = self.steadiness.tracks if track is None else track.number
             if track is None:
                 self._tracks.append(_Track(self.steadiness.tracks, frame, box, float(score)))
                 self.steadiness.tracks += 1

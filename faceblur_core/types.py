@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 Image = NDArray[np.uint8]  #: H x W x 3, RGB
 Mask = NDArray[np.float32]  #: H x W, 0 = keep, 1 = hide
 Floats = NDArray[np.float32]
+Faces = NDArray[np.uint8]  #: N x 112 x 112 x 3, RGB, aligned
 
 
 def option(default: Any, help: str) -> Any:
@@ -233,6 +234,18 @@ class Anonymizer(Protocol):
     """A complete method: one row of a comparison."""
 
     def __call__(self, image: Image) -> Anonymized: ...
+
+
+class Embedder(Protocol):
+    """Recognises faces: the cosine of two vectors says how alike two faces are. Faces come aligned by ``alignment.align``."""
+
+    threshold: ClassVar[float | None]  #: cosine from which two faces are surely one person; None: nobody has measured it
+    different: ClassVar[float | None]  #: cosine below which they are surely two people, if both can be seen well
+    origin: ClassVar[str]  #: where these limits come from: the faces and the error rates, one line; empty without limits
+
+    def __call__(self, faces: Faces) -> Floats:
+        """Return N x D unit vectors, each face's the same whatever the others are."""
+        ...
 
 
 class Predictor(Protocol):

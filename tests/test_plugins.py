@@ -59,6 +59,7 @@ def test_our_own_plugins_come_by_the_same_door():
     assert status("builtin").distribution == "faceblur-core"
     assert [component.name for kind, component in status("builtin").components if kind == "command"] == [
         "run",
+        "cam",
         "methods",
         "plugins",
         "dataset",

@@ -68,6 +68,7 @@ def faceblur_backends() -> Iterable[Component]:
 @hookimpl
 def faceblur_commands() -> Iterable[Component]:
     yield Component(name="run", summary="Anonymize photos and videos, and folders of them", factory="faceblur_core.cli.run:run")
+    yield Component(name="cam", summary="Show the webcam with faces hidden", factory="faceblur_core.cli.cam:cam")
     yield Component(name="methods", summary="List methods and their options", factory="faceblur_core.cli.methods:methods")
     yield Component(name="plugins", summary="List and check plugins", factory="faceblur_core.cli.plugins:plugins")
     yield Component(

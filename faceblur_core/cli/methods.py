@@ -57,7 +57,7 @@ def _weights_cell(facts: dict[str, Any]) -> str:
 def _list(installed: Plugins, *, as_json: bool) -> None:
     from faceblur_core.methods import named_methods
 
-    kinds = ("anonymizer", "detector", "obfuscator")
+    kinds = ("anonymizer", "detector", "obfuscator", "embedder")
     offered = sorted((item for info in installed.infos for item in info.components), key=lambda item: item[1].name)
     facts = {kind: [_facts(component) for k, component in offered if k == kind] for kind in kinds}
     files = [_file_row(name, installed) for name in named_methods()]
@@ -65,19 +65,26 @@ def _list(installed: Plugins, *, as_json: bool) -> None:
         print_json({**{f"{kind}s": rows for kind, rows in facts.items()}, "files": files})
         return
     for kind, title in SECTIONS:
-        if facts[kind]:
-            click.echo(f"{title}\n")
-            print_table(
-                ("name", "summary", "licence of code", "weights (licence)"),
-                [(row["name"], row["summary"], row["licence"], _weights_cell(row)) for row in facts[kind]],
-            )
-            click.echo()
+        _section(title, facts[kind])
     click.echo("Obfuscators: name one after a plus, as in haar+pixelate\n")
     print_table(("name", "summary", "licence"), [(row["name"], row["summary"], row["licence"]) for row in facts["obfuscator"]])
+    click.echo()
+    _section("Embedders: they know faces again, for --keep and --only", facts["embedder"])
     if files:
-        click.echo("\nMethod files\n")
+        click.echo("Method files\n")
         print_table(("name", "method", "summary"), [(row["name"], row["method"], row["summary"]) for row in files])
-    click.echo("\nAlso 'haar|yunet': what any of them finds. faceblur methods NAME lists the options of one.")
+        click.echo()
+    click.echo("Also 'haar|yunet': what any of them finds. faceblur methods NAME lists the options of one.")
+
+
+def _section(title: str, rows: list[dict[str, Any]]) -> None:
+    """Print a table of components, if there are any."""
+    if not rows:
+        return
+    click.echo(f"{title}\n")
+    columns = ("name", "summary", "licence of code", "weights (licence)")
+    print_table(columns, [(row["name"], row["summary"], row["licence"], _weights_cell(row)) for row in rows])
+    click.echo()
 
 
 def _file_row(name: str, installed: Plugins) -> dict[str, str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from faceblur_core.run.batch import Batch
     from faceblur_core.run.jobs import Job, Plan
     from faceblur_core.run.manifest import DetectionsWriter, ManifestWriter, Row
+    from faceblur_core.run.people import People
     from faceblur_core.tracking import Tracking
 
 WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
@@ -71,6 +72,29 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the faces of every picture to this JSONL file, for --detections.",
 )
+@click.option(
+    "--keep",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PHOTO|FOLDER",
+    help="Leave the person in this photo, or these photos, visible; hide all others. Repeatable, for more people.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="PHOTO|FOLDER",
+    help="Hide the person in this photo, or these photos, and whoever might be that person. Repeatable.",
+)
+@click.option("--embedder", metavar="NAME", help="What recognises faces for --keep and --only. Default: mobilefacenet.")
+@click.option(
+    "--same-from",
+    type=click.FloatRange(-1, 1),
+    help="Likeness from which a face is surely the person's. Default: the embedder's.",
+)
+@click.option(
+    "--other-below", type=click.FloatRange(-1, 1), help="Likeness below which it is surely another's. Default: the embedder's."
+)
 @click.option("--no-audio", is_flag=True, help="Leave the sound of videos out.")
 @click.option(
     "--video-encoder", metavar="NAME", help="Such as libx264, libsvtav1, h264_nvenc. Default: for each video's own codec."
@@ -108,6 +132,7 @@ def run(
     faceblur run --method yunet photos/ -o out/
     faceblur run --method 'haar|yunet+solid' --set mask.grow=1.6 portrait.jpg -o hidden.png
     faceblur run --method mediapipe holiday.mp4 -o hidden.mp4
+    faceblur run --method yunet --keep me.jpg holiday.mp4 -o hidden.mp4
     """
     from faceblur_core.media.images import FORMAT_OF
     from faceblur_core.methods import find_method
@@ -126,8 +151,9 @@ def run(
     if len(plan.jobs) == 1 and plan.jobs[0].target == output:
         form = form or FORMAT_OF.get(output.suffix.lower())
     found.resolved()  # a wrong option is found before anything is loaded or written
-    _check_files(plan, method, output, manifest, detections, exported, flags["regions"])
+    _check_files(plan, method, output, manifest, detections, exported, flags)
     _check_choice(plan, found, exported, flags["regions"])
+    _check_who(found, detections, flags)
     _check_free(plan, flags)
     if dry_run:
         for job in plan.jobs:
@@ -164,6 +190,7 @@ def _batch(
             _encoding(flags),
             _tracking(flags),
             read_regions(flags["regions"]) if flags["regions"] else None,
+            _people(method, flags),
         ),
         overwrite=flags["overwrite"],
         again=flags["again"],
@@ -197,6 +224,41 @@ def _tracking(flags: dict[str, Any]) -> Tracking | None:
     return Tracking() if flags["look_ahead"] is None else Tracking(flags["look_ahead"])
 
 
+def _people(method: Method, flags: dict[str, Any]) -> People | None:
+    """Return whom ``--keep`` or ``--only`` names. :raises FaceblurError: if a photo, or what would recognise it, does not do."""
+    if not flags["keep"] and not flags["only"]:
+        return None
+    from faceblur_core.pipeline import DetectAndObfuscate, close
+    from faceblur_core.run.people import DEFAULT_EMBEDDER, Limits, Recogniser, know
+
+    embedder = flags["embedder"] or DEFAULT_EMBEDDER
+    made = method.make()
+    assert isinstance(made, DetectAndObfuscate)
+    recogniser = Recogniser.make(embedder, method.plugins, made.detector)
+    try:
+        limits = Limits(flags["same_from"], flags["other_below"])
+        return know("keep" if flags["keep"] else "only", flags["keep"] or flags["only"], embedder, limits, recogniser)
+    finally:
+        close(recogniser)
+        close(made)
+
+
+def _check_who(method: Method, detections: Path | None, flags: dict[str, Any]) -> None:
+    """:raises UsageMistake: if it cannot be chosen who is hidden, or it is not said whom these options are about"""
+    if not flags["keep"] and not flags["only"]:
+        for name in ("embedder", "same_from", "other_below"):
+            if flags[name] is not None:
+                raise UsageMistake(f"--{name.replace('_', '-')} needs --keep or --only, which say whom to recognise")
+        return
+    if flags["keep"] and flags["only"]:
+        raise UsageMistake("--keep leaves a person visible, --only hides nobody else; use one of them")
+    option = "--keep" if flags["keep"] else "--only"
+    if method.anonymizer:
+        raise UsageMistake(f"method {method.text!r} finds no faces before it hides them; {option} needs a detector such as yunet")
+    if detections:
+        raise UsageMistake(f"--detections says already which boxes are hidden, so {option} cannot be used with it")
+
+
 def _check_files(
     plan: Plan,
     method: str,
@@ -204,11 +266,14 @@ def _check_files(
     manifest: Path | None,
     detections: Path | None,
     exported: Path | None,
-    regions: Path | None,
+    flags: dict[str, Any],
 ) -> None:
     """:raises UsageMistake: if a file that is read would be written over, or two outputs share a name."""
+    from faceblur_core.run.people import reference_photos
+
     targets = {_identity(job.target): job.target for job in plan.jobs}
-    read = [Path(method), *(path for path in (detections, regions) if path)]
+    read = [Path(method), *(path for path in (detections, flags["regions"]) if path)]
+    read += [photo for person in (*flags["keep"], *flags["only"]) for photo in reference_photos(person)]
     for path in read:
         if _identity(path) in targets:
             raise UsageMistake(f"{path} is read by this run and would be written over; choose another -o")
@@ -284,7 +349,7 @@ def _work(plan: Plan, batch: Batch, output: Path) -> bool:
     from faceblur_core.run.manifest import Row
 
     counts: Counter[str] = Counter(error=len(plan.unreadable))
-    faces = 0
+    faces = left_open = 0
     for folder, reason in plan.unreadable:
         click.echo(f"faceblur: {folder}: {reason}", err=True)
         if batch.writer:
@@ -297,9 +362,12 @@ def _work(plan: Plan, batch: Batch, output: Path) -> bool:
             counts[row if isinstance(row, str) else row.outcome] += 1
             if isinstance(row, Row):
                 faces += _faces(row)
+                left_open += row.left_open
                 _report(job, row, progress)
             if progress:
                 progress.advance(progress.task_ids[0])
+    if batch.output.people:
+        click.echo(f"{left_open} faces left open" + (", counted in every picture" if _kind(plan) != "photo" else ""))
     click.echo(_summary(counts, faces, _kind(plan), output, preview=batch.output.preview))
     if plan.passed_over.total():
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in plan.passed_over.most_common(5) if count)

@@ -22,7 +22,7 @@ from faceblur_core.media.files import write_whole
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, PREVIEW, SOFTWARE, Photo, check_format, encode_photo, read_photo
 from faceblur_core.media.video import Encoding, VideoReader, is_video
 from faceblur_core.methods import Method
-from faceblur_core.pipeline import close, model_files
+from faceblur_core.pipeline import DetectAndObfuscate, close, model_files
 from faceblur_core.plugins import distribution_versions
 from faceblur_core.run.checks import checked_share
 from faceblur_core.run.jobs import Job
@@ -35,6 +35,7 @@ from faceblur_core.run.manifest import (
     detections_to_json,
     settings_digest,
 )
+from faceblur_core.run.people import HiddenFaces, People, Recogniser, Who
 from faceblur_core.run.preview import draw_preview
 from faceblur_core.run.regions import Regions
 from faceblur_core.run.video import Stopped, VideoRun
@@ -57,6 +58,7 @@ class Output:
     encoding: Encoding = field(default_factory=Encoding)  #: of videos
     tracking: Tracking | None = field(default_factory=Tracking)  #: of faces in videos; None: each picture for itself
     regions: Regions | None = None  #: of videos, where faces are hidden; None: everywhere
+    people: People | None = None  #: who is kept open or alone is hidden; None: all are hidden
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,12 @@ class Batch:
             for _ in range(workers):
                 team.append(_Worker(self, stop))
                 idle.put(team[-1])
-            with contextlib.closing(self._work(jobs, idle, workers, _Context.of(self, team[0].anonymizer), stop)) as rows:
+            with contextlib.closing(self._work(jobs, idle, workers, _Context.of(self, team[0]), stop)) as rows:
                 yield from rows
         finally:
             for worker in team:
                 with contextlib.suppress(Exception):  # the work is done; what a plugin does wrong now harms nobody
-                    close(worker.anonymizer)
+                    worker.close()
 
     def _work(
         self,
@@ -145,13 +147,16 @@ class _Context:
     settings: str
 
     @classmethod
-    def of(cls, batch: Batch, anonymizer: Anonymizer) -> _Context:
+    def of(cls, batch: Batch, worker: _Worker) -> _Context:
         options = batch.method.resolved()
         try:
-            weights = {path.name: sha256_of(path) for path in model_files(anonymizer)}
+            weights = {path.name: sha256_of(path) for path in model_files(worker)}
         except OSError as error:
             raise FaceblurError(f"method {batch.method.text!r} names a model file that is not there: {error.filename}") from None
-        versions = distribution_versions(["faceblur-core", *(entry.distribution for _, entry in batch.method.parts())])
+        parts = [entry for _, entry in batch.method.parts()]
+        if batch.output.people:
+            parts.append(batch.method.plugins.get("embedder", batch.output.people.embedder))
+        versions = distribution_versions(["faceblur-core", *(entry.distribution for entry in parts)])
         boxes = sha256_of(batch.given.path) if batch.given else ""
         decides = {
             "method": batch.method.spec,
@@ -192,6 +197,24 @@ class _Worker:
         self._stop = stop or threading.Event()  #: set when the run is to end before its time
         self._boxes = _GivenDetector() if batch.given else None
         self.anonymizer: Anonymizer = batch.method.make(self._boxes)
+        self._who: Who | None = None
+        self._chosen: HiddenFaces | None = None
+        self._photo_method = self.anonymizer  #: the anonymizer, told whose faces stay open
+        if batch.output.people and isinstance(self.anonymizer, DetectAndObfuscate):
+            method = self.anonymizer
+            recogniser = Recogniser.make(batch.output.people.embedder, batch.method.plugins, method.detector)
+            self._who = Who(batch.output.people, recogniser)
+            self._chosen = HiddenFaces(method.detector, self._who, method.mask)
+            self._photo_method = dataclasses.replace(method, detector=self._chosen)
+
+    @property
+    def model_files(self) -> list[Path]:
+        return model_files(self.anonymizer) + (model_files(self._who.recogniser) if self._who else [])
+
+    def close(self) -> None:
+        close(self.anonymizer)
+        if self._who:
+            close(self._who.recogniser)
 
     def row(self, job: Job, context: _Context) -> Row | Skipped:
         """Return the row of a job, whatever happens, or why the file was passed over."""
@@ -267,7 +290,14 @@ class _Worker:
             _check_free(job.target, batch)
             given = batch.given.row_of(job.name, job.source, row.input_sha256) if batch.given else None
             run = VideoRun(
-                self.anonymizer, output.encoding, output.tracking, output.preview, output.fail_on_no_face, given, output.regions
+                self.anonymizer,
+                output.encoding,
+                output.tracking,
+                output.preview,
+                output.fail_on_no_face,
+                given,
+                output.regions,
+                self._who,
             )
             with contextlib.ExitStack() as stack:
                 if batch.export:
@@ -296,14 +326,17 @@ class _Worker:
         for frame in photo.frames:
             before = frame.rgb()
             started = time.perf_counter()
-            result = self.anonymizer(before)
+            result = self._photo_method(before)
+            opened = self._chosen.opened if self._chosen else Detections.none()
+            row.left_open += len(opened)
             spent = result.info.get("ms") or {"anonymize": (time.perf_counter() - started) * 1e3}
             masked = checked_share(before, result)
             for stage, ms in spent.items():
                 row.ms[stage] = row.ms.get(stage, 0.0) + ms
-            frames.append(
-                draw_preview(frame, result) if self.batch.output.preview else frame.with_hidden(before, result.image, result.mask)
-            )
+            if self.batch.output.preview:
+                frames.append(draw_preview(frame, result, opened))
+            else:
+                frames.append(frame.with_hidden(before, result.image, result.mask))
             found.append(result.detections)
             hidden += masked * result.mask.size
             pixels += result.mask.size
@@ -311,7 +344,7 @@ class _Worker:
         if hidden and not row.detections:  # the method hides without boxes; an empty list would mean that there is no face
             row.detections = None
         row.masked_share = round(hidden / pixels, 6)
-        row.outcome = "faces" if hidden else "no-face"
+        row.outcome = "faces" if hidden or row.left_open else "no-face"
         recoloured = any(frame.mode != before.mode for frame, before in zip(frames, photo.frames, strict=True))
         return dataclasses.replace(photo, frames=tuple(frames), icc_profile=None if recoloured else photo.icc_profile)
 

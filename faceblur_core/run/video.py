@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from faceblur_core.errors import FaceblurError
 from faceblur_core.media.images import PREVIEW, SOFTWARE, Frame
@@ -21,6 +22,7 @@ from faceblur_core.media.video import Encoding, Picture, VideoReader, VideoWrite
 from faceblur_core.pipeline import DetectAndObfuscate
 from faceblur_core.run.checks import checked_share
 from faceblur_core.run.manifest import GivenRow, Row, detections_of, detections_to_json
+from faceblur_core.run.people import OPEN, Sightings, Verdicts, Who, without
 from faceblur_core.run.preview import draw_preview
 from faceblur_core.run.regions import Regions
 from faceblur_core.tracking import Tracked, Tracker, Tracking
@@ -47,6 +49,7 @@ class _Found:
     tracked: Tracked | None = None  #: its faces, from a method that finds any
     rgb: Image | None = None  #: of the picture, if it is still at hand
     result: Anonymized | None = None  #: from a method that hides without finding
+    opened: NDArray[np.bool_] | None = None  #: which of the faces stay open; None: none
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class VideoRun:
     fail_on_no_face: bool = False
     given: GivenRow | None = None  #: faces in place of those that the method would find
     regions: Regions | None = None  #: where and when faces are hidden; None: everywhere
+    who: Who | None = None  #: whose faces stay open; None: nobody's
     export: Callable[[int, float, list[dict[str, Any]]], None] | None = None  #: told each picture's number, time and hidden faces
     watch: Callable[[int, Image, Anonymized], None] | None = (
         None  #: told each picture's number, the picture, and what becomes of it
@@ -81,9 +85,9 @@ class VideoRun:
         :raises FaceblurError: if the video cannot be anonymized or written
         """
         row.height, row.width = reader.size
-        clock = _Clock(row.ms)
+        clock = Clock(row.ms)
         finder = self._finder(clock)
-        hider = _Hider(self.anonymizer, clock, self.regions, self.watch, preview=self.preview)
+        hider = Hider(self.anonymizer, clock, self.regions, self.watch, preview=self.preview)
         with written_video(target, reader, self.encoding, PREVIEW if self.preview else SOFTWARE) as writer:
             read = overlapped(_with_pixels(reader, clock), AHEAD)
             with contextlib.closing(overlapped(finder.find(read), AHEAD)) as found:
@@ -100,20 +104,21 @@ class VideoRun:
                         writer.write(item.picture)
                     if progress:
                         progress(item.picture.time, reader.seconds)
-            row.outcome = "faces" if hider.hidden else "no-face"
-            if self.fail_on_no_face and not hider.hidden:
+            row.left_open = hider.left_open
+            row.outcome = "faces" if hider.hidden or hider.left_open else "no-face"
+            if self.fail_on_no_face and row.outcome == "no-face":
                 raise FaceblurError("no face was found, and --fail-on-no-face says that there is one; nothing was written")
         row.frames, row.masked_share = hider.frames, round(hider.hidden / max(1, hider.frames), 6)
         row.detections = None
         row.video = self._summary(reader, writer, finder)
         row.notes = [text if count == 1 else f"{text}: {count}" for text, count in sorted(reader.notes.items())]
 
-    def _finder(self, clock: _Clock) -> _Finder:
+    def _finder(self, clock: Clock) -> _Finder:
         if not isinstance(self.anonymizer, DetectAndObfuscate):
             return _Whole(self.anonymizer, clock)
         if self.given is not None:
             return _Given(self.given, clock)
-        return _Detecting(self.anonymizer, clock, self.tracking)
+        return _Detecting(self.anonymizer, clock, self.tracking, self.who)
 
     def _summary(self, reader: VideoReader, writer: VideoWriter, finder: _Finder) -> dict[str, Any]:
         """Return what a row says of a video beside what it says of a photo."""
@@ -136,7 +141,7 @@ class VideoRun:
         return summary
 
 
-class _Clock:
+class Clock:
     """Adds up milliseconds by stage; each stage belongs to one thread."""
 
     def __init__(self, ms: dict[str, float]) -> None:
@@ -189,7 +194,7 @@ def _fill(items: Generator[Any], ahead: queue.Queue[tuple[bool, Any]], ended: th
         put((False, error))
 
 
-def _with_pixels(reader: VideoReader, clock: _Clock) -> Generator[tuple[Picture, Image] | Packet[Any]]:
+def _with_pixels(reader: VideoReader, clock: Clock) -> Generator[tuple[Picture, Image] | Packet[Any]]:
     """Yield pictures as a method sees them, and packets to copy."""
     items = iter(reader)
     while True:
@@ -209,12 +214,14 @@ class _Finder(Protocol):
 
 @dataclass
 class _Detecting:
-    """Detects and, if asked to, tracks."""
+    """Detects and, if asked to, tracks and recognises."""
 
     method: DetectAndObfuscate
-    clock: _Clock
+    clock: Clock
     tracking: Tracking | None
+    who: Who | None = None
     tracker: Tracker | None = field(init=False)
+    _sightings: Sightings = field(init=False, default_factory=Sightings)
 
     def __post_init__(self) -> None:
         self.tracker = Tracker(self.tracking) if self.tracking else None
@@ -229,17 +236,33 @@ class _Detecting:
                 picture, rgb = item
                 with self.clock("detect"):
                     found = self.method.detector(rgb)
+                verdicts = self._verdicts(rgb, found)
                 if self.tracker is None:
-                    yield _Found(picture, _untracked(found), rgb)
+                    yield _Found(picture, _untracked(found), rgb, opened=None if verdicts is None else verdicts == OPEN)
                     continue
                 waiting.append(picture)
-                with self.clock("track"):
-                    ready = list(self.tracker.push(found))
-                for tracked in ready:
-                    yield _Found(waiting.popleft(), tracked)
+                for tracked in self._tracked(self.tracker, found, verdicts):
+                    yield self._chosen(waiting.popleft(), tracked)
             if self.tracker is not None:
                 for tracked in self.tracker.flush():
-                    yield _Found(waiting.popleft(), tracked)
+                    yield self._chosen(waiting.popleft(), tracked)
+
+    def _verdicts(self, rgb: Image, found: Detections) -> Verdicts | None:
+        if self.who is None:
+            return None
+        with self.clock("recognise"):
+            return self.who.verdicts(rgb, found)
+
+    def _tracked(self, tracker: Tracker, found: Detections, verdicts: Verdicts | None) -> list[Tracked]:
+        """Return the pictures whose turn it is when another one was seen."""
+        with self.clock("track"):
+            ready = list(tracker.push(found))
+            if verdicts is not None:
+                self._sightings.see(tracker.linked, found.boxes, verdicts)
+            return ready
+
+    def _chosen(self, picture: Picture, tracked: Tracked) -> _Found:
+        return _Found(picture, tracked, opened=None if self.who is None else self._sightings.opened(tracked))
 
 
 def _untracked(found: Detections) -> Tracked:
@@ -251,7 +274,7 @@ class _Whole:
     """Runs a method that hides without saying first what it found."""
 
     anonymizer: Anonymizer
-    clock: _Clock
+    clock: Clock
 
     def find(self, items: Generator[tuple[Picture, Image] | Packet[Any]]) -> Generator[_Found | Packet[Any]]:
         with contextlib.closing(items):
@@ -267,7 +290,7 @@ class _Whole:
 class _Given:
     """Takes the faces that were given, as they are."""
 
-    def __init__(self, given: GivenRow, clock: _Clock) -> None:
+    def __init__(self, given: GivenRow, clock: Clock) -> None:
         self._every = [item for item in given.detections if "frame" not in item]
         self._of: dict[int, list[Mapping[str, Any]]] = {}
         self._frames = given.frames
@@ -294,15 +317,15 @@ class _Given:
             raise FaceblurError(f"a box was given for frame {last}, the file has {frames}, counted from 0")
 
 
-class _Hider:
+class Hider:
     """Hides what was found, picture by picture in order."""
 
     def __init__(
         self,
         anonymizer: Anonymizer,
-        clock: _Clock,
+        clock: Clock,
         regions: Regions | None,
-        watch: Callable[[int, Image, Anonymized], None] | None,
+        watch: Callable[[int, Image, Anonymized], None] | None = None,
         *,
         preview: bool,
     ) -> None:
@@ -311,6 +334,7 @@ class _Hider:
         self._held: Mask | None = None  #: the last pixel mask
         self.frames = 0
         self.hidden = 0.0  #: sum of the masks' means
+        self.left_open = 0  #: faces left open because of who they are, counted once per picture
 
     def hide(self, found: _Found) -> Tracked | None:
         """Hide in ``found.picture``; return the faces that were hidden, None if the method knows of none.
@@ -318,10 +342,10 @@ class _Hider:
         :raises FaceblurError: if the method broke its contract
         """
         self.frames += 1
-        tracked, result, rgb = found.tracked, found.result, found.rgb
+        tracked, result, rgb, opened = found.tracked, found.result, found.rgb, Detections.none()
         if tracked is not None:
-            tracked = self._chosen(tracked, found.picture.time)
-            if not len(tracked.detections) and tracked.detections.mask is None and not self._always(found.picture):
+            tracked, opened = self._chosen(tracked, found)
+            if not self._is_work(tracked, opened, found.picture.time):
                 if self._watch:
                     rgb = found.picture.rgb() if rgb is None else rgb
                     nothing = np.zeros(rgb.shape[:2], np.float32)
@@ -332,7 +356,7 @@ class _Hider:
                 rgb = found.picture.rgb()
         if tracked is not None:
             with self._clock("obfuscate"):
-                result = self._obfuscated(rgb, tracked, found.picture.time)
+                result = self.obfuscated(rgb, tracked, opened, found.picture.time)
         assert result is not None
         share = checked_share(rgb, result)
         self.hidden += share
@@ -340,27 +364,39 @@ class _Hider:
             self._watch(found.picture.index, rgb, result)
         with self._clock("convert"):
             if self._preview:
-                found.picture.hide(rgb, draw_preview(Frame(rgb, "RGB"), result).pixels, None)
+                found.picture.hide(rgb, draw_preview(Frame(rgb, "RGB"), result, opened).pixels, None)
             elif share:
                 found.picture.hide(rgb, result.image, result.mask)
         return tracked
 
-    def _always(self, picture: Picture) -> bool:
-        return self._regions is not None and any(area.holds(picture.time) for area in self._regions.always)
+    def _is_work(self, tracked: Tracked, opened: Detections, time: float) -> bool:
+        """Return whether anything is hidden in a picture, or drawn on it."""
+        always = self._regions is not None and any(area.holds(time) for area in self._regions.always)
+        faces = len(tracked.detections) > 0 or tracked.detections.mask is not None
+        return faces or always or (self._preview and len(opened) > 0)
 
-    def _chosen(self, tracked: Tracked, time: float) -> Tracked:
-        """Return the faces that are to be hidden at a time."""
-        if self._regions is None:
-            return tracked
-        chosen = self._regions.hidden(tracked.detections.boxes, time)
-        return Tracked(tracked.detections.select(chosen), tracked.tracks[chosen], tracked.seen[chosen])
+    def _chosen(self, tracked: Tracked, found: _Found) -> tuple[Tracked, Detections]:
+        """Return the faces that are to be hidden, and those that stay open because of who they are."""
+        faces, opened = tracked.detections, Detections.none()
+        chosen = np.ones(len(faces), np.bool_)
+        if self._regions is not None:
+            chosen = self._regions.hidden(faces.boxes, found.picture.time)
+        if found.opened is not None:
+            opened = dataclasses.replace(faces.select(found.opened & chosen), mask=None)
+            self.left_open += len(opened)
+            chosen = chosen & ~found.opened
+        if chosen.all():
+            return tracked, opened
+        return Tracked(faces.select(chosen), tracked.tracks[chosen], tracked.seen[chosen]), opened
 
-    def _obfuscated(self, rgb: Image, tracked: Tracked, time: float) -> Anonymized:
+    def obfuscated(self, rgb: Image, tracked: Tracked, opened: Detections, time: float) -> Anonymized:
+        """Return the next picture with its faces hidden, but for the opened ones."""
         assert isinstance(self._anonymizer, DetectAndObfuscate)
         found, (height, width) = tracked.detections, rgb.shape[:2]
         mask = self._anonymizer.mask(found, height, width)
         if found.mask is not None:
             mask = self._steadied(mask, dataclasses.replace(found.select(~tracked.seen), mask=None))
+            mask = without(mask, opened.boxes, found.boxes, self._anonymizer.mask)
             mask = mask if self._regions is None else self._regions.limit(mask, time)
             found = dataclasses.replace(found, mask=mask)
         if self._regions is not None:

@@ -9,17 +9,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from skimage import data
 
+from faceblur_core.alignment import TEMPLATE, align
 from faceblur_core.errors import FaceblurError, UnknownName
-from faceblur_core.testing import MetricContract, check_component
+from faceblur_core.testing import EmbedderContract, MetricContract, check_component
 from faceblur_core.testsets.samples import PORTRAIT_FACE, PORTRAIT_POINTS
 from faceblur_core.types import Anonymized, Sample
-from faceblur_identity.embedders import TEMPLATE, align, embedder
+from faceblur_identity.embedders import embedder
 from faceblur_identity.metrics import Cosine, Naive, Parrot, Restoration, Wiener, ranks, threshold
 
 
 class TestCosine(MetricContract):
     name = "cosine"
+
+
+class TestMobileFaceNet(EmbedderContract):
+    name = "mobilefacenet"
+    face = align(data.astronaut(), PORTRAIT_POINTS)
 
 
 @pytest.mark.parametrize("attack", ["naive", "parrot", "restoration"])

@@ -1,4 +1,4 @@
-"""Face recognition as the attacker: can a face still be matched, or a person be found, after anonymization?"""
+"""Face recognition: who is who, and, as the attacker, who can still be matched or found after anonymization."""
 
 from __future__ import annotations
 
@@ -21,6 +21,30 @@ SFACE = Weights(
     url="https://github.com/opencv/opencv_zoo/raw/47534e27c9851bb1128ccc0102f1145e27f23f98/"
     "models/face_recognition_sface/face_recognition_sface_2021dec.onnx",
 )
+
+
+@hookimpl
+def faceblur_embedders() -> Iterable[Component]:
+    yield Component(
+        name="mobilefacenet",
+        summary="MobileFaceNet trained with ArcFace, 4 MB (Chen et al., 2018)",
+        factory="faceblur_identity.embedders:MobileFaceNet",
+        licence="MIT",
+        weights=(MOBILEFACENET,),
+    )
+    yield Component(
+        name="sface",
+        summary="SFace from the OpenCV zoo, 39 MB (Zhong et al., 2021)",
+        factory="faceblur_identity.embedders:SFace",
+        licence="MIT AND Apache-2.0",
+        weights=(SFACE,),
+    )
+    yield Component(
+        name="buffalo_l",
+        summary="ArcFace's ResNet-50, if insightface is installed; its weights are for non-commercial research",
+        factory="faceblur_identity.embedders:Buffalo",
+        licence="MIT",
+    )
 
 
 @hookimpl

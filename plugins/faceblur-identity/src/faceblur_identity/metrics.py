@@ -11,9 +11,10 @@ import numpy as np
 from annotated_types import Gt, Lt
 from numpy.typing import NDArray
 
+from faceblur_core.alignment import SIDE, align
 from faceblur_core.errors import FaceblurError
-from faceblur_core.types import Anonymized, Floats, Image, Observation, Sample, option
-from faceblur_identity.embedders import SIDE, Faces, align, embedder, remembered
+from faceblur_core.types import Anonymized, Faces, Floats, Image, Observation, Sample, option
+from faceblur_identity.embedders import embedder, remembered
 
 Name = Literal["mobilefacenet", "sface", "buffalo_l"]
 RESTORED = 32  #: pixels, side at which the restoring filter works
