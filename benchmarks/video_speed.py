@@ -2,7 +2,7 @@
 
 Speeds of one machine mean little elsewhere, so each is also given as a ratio to a contestant of the same round on the same
 clip: 2 means twice as fast. All command lines run with default settings; their start-up counts, warm file and bytecode caches
-are assumed. Both encode with x264 and its preset medium: faceblur with CRF 18, deface as imageio-ffmpeg does.
+are assumed. Both encode with x264 and its preset medium, faceblur with CRF 18, deface with CRF 25, which is less work.
 
 - The clip: 1,000 pictures of 1280 x 720 pixels, 25 a second, H.264: two faces of FDDB cross before a photo without a face, as
   ``faceblur testset build`` makes it.
