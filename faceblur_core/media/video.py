@@ -44,6 +44,8 @@ MUXERS: Mapping[str, str] = {  #: what can be written, by the file name's ending
 _OLD = ".wmv .asf .flv .f4v .mpg .mpeg .m2v .vob .mod .tod .ogv .mxf .rm .rmvb .3gp .3g2 .ts .mts .m2ts .dv .y4m .nut .divx"
 READ_ONLY = frozenset(_OLD.split())
 VIDEO_SUFFIXES = frozenset(MUXERS) | READ_ONLY
+BLOCK = 8  #: pixels, a multiple of what stands behind a sample of any plane
+MARGIN = 8  #: pixels around what changed that are converted with it
 FASTEST = 240  #: frames per second; a rate above it is a wrong guess of the demuxer's
 
 # From AVColorSpace, as frames have it, to the numbers by which swscale calls the same matrices.
@@ -145,21 +147,39 @@ class Picture:
         if mask is not None:
             alike = cv2.inRange(cv2.absdiff(after, before), (0, 0, 0), (0, 0, 0))
             touched = (alike == 0) | (mask > 0)
-        stored = np.ascontiguousarray(_stored(after, self.orientation))
+        touched = _stored(touched, self.orientation)
+        rows, columns = (_around(np.asarray(touched.any(axis=axis))) for axis in (1, 0))
+        if rows is None or columns is None:
+            return
+        stored = np.ascontiguousarray(_stored(after, self.orientation)[rows, columns])
         space, spread = _MATRICES.get(int(self.frame.colorspace)), int(self.frame.color_range) or None
         hidden = VideoFrame.from_ndarray(stored, format="rgb24").reformat(
             format=self.frame.format.name, dst_colorspace=space, dst_color_range=spread
         )
         self.frame.make_writable()  # the decoder may still need its own copy
-        touched = _stored(touched, self.orientation)
         for index in range(len(self.frame.planes)):
             here, there = _plane(self.frame, index), _plane(hidden, index)
-            np.copyto(here, there, where=_reduced(touched, *here.shape[:2])[..., None])
+            down, across = -(-touched.shape[0] // here.shape[0]), -(-touched.shape[1] // here.shape[1])
+            part = here[rows.start // down :, columns.start // across :][: there.shape[0], : there.shape[1]]
+            np.copyto(part, there, where=_reduced(touched[rows, columns], *there.shape[:2])[..., None])
 
 
 def _stored(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Return upright pixels as the file stores them: the inverse of ``upright``."""
     return upright(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+
+
+def _around(touched: NDArray[np.bool_]) -> slice | None:
+    """Return the rows or columns from the first that is touched to the last and some more, None if there are none.
+
+    They begin where samples of every smaller plane begin, and end there or at the picture's edge. What is converted without
+    its surroundings has other colours at its edges; they lie in the margin.
+    """
+    found = np.flatnonzero(touched)
+    if not len(found):
+        return None
+    first, end = int(found[0]) - MARGIN, int(found[-1]) + 1 + MARGIN
+    return slice(max(0, first) // BLOCK * BLOCK, min(len(touched), -(-end // BLOCK) * BLOCK))
 
 
 def _plane(frame: VideoFrame, index: int) -> NDArray[Any]:
