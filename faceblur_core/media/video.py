@@ -159,7 +159,7 @@ class Picture:
         self.frame.make_writable()  # the decoder may still need its own copy
         for index in range(len(self.frame.planes)):
             here, there = _plane(self.frame, index), _plane(hidden, index)
-            down, across = -(-touched.shape[0] // here.shape[0]), -(-touched.shape[1] // here.shape[1])
+            down, across = -(-self.frame.height // here.shape[0]), -(-self.frame.width // here.shape[1])
             part = here[rows.start // down :, columns.start // across :][: there.shape[0], : there.shape[1]]
             np.copyto(part, there, where=_reduced(touched[rows, columns], *there.shape[:2])[..., None])
 
