@@ -10,9 +10,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_web.allowed import CLIENTS
 from faceblur_web.guard import extra_headers
 from faceblur_web.limits import Refused
-from faceblur_web.workers import Busy, Unusable
+from faceblur_web.workers import Busy
 
 _log = logging.getLogger("faceblur_web")
 
@@ -35,7 +36,7 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(FaceblurError)
     async def ours(_: Request, error: FaceblurError) -> Response:
         report(error)
-        return say(422 if isinstance(error, (UsageMistake, UnreadableImage, Unusable)) else 500, shown(error))
+        return say(422 if isinstance(error, CLIENTS) else 500, shown(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -61,4 +62,4 @@ def report(error: FaceblurError) -> None:
 
 def shown(error: FaceblurError) -> str:
     """Return what a client is told: of its own mistakes all, of the server's nothing that names its folders."""
-    return error.message if isinstance(error, (UsageMistake, UnreadableImage, Unusable)) else "the method failed on this photo"
+    return error.message if isinstance(error, CLIENTS) else "the method failed on this photo"
