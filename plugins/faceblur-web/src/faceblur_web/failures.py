@@ -8,6 +8,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_web.allowed import CLIENTS
@@ -44,14 +46,25 @@ def add_errors(app: FastAPI) -> None:
         return say(422, f"{first['loc'][1] if len(first['loc']) > 1 else first['loc'][0]}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> Response:
+    async def http(request: Request, error: HTTPException) -> Response:
         response = say(error.status_code, str(error.detail))
         response.headers.update(error.headers or {})
+        if error.status_code == 405:  # what was raised knows the first route of this path alone
+            response.headers["allow"] = ", ".join(sorted(_verbs(app, request.scope)))
         return response
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> Response:
         return say(500, f"internal error, {type(error).__name__}")
+
+
+def _verbs(app: FastAPI, scope: Scope) -> set[str]:
+    """Return the HTTP methods that a request's path can be asked by."""
+    found: set[str] = set()
+    for route in app.routes:
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return found
 
 
 def report(error: FaceblurError) -> None:

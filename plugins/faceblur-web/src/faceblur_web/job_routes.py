@@ -34,7 +34,7 @@ def add_jobs(app: FastAPI, catalogue: Catalogue, limits: Limits, jobs: Jobs) -> 
     @app.post(
         "/v1/jobs",
         status_code=202,
-        openapi_extra=body("video", *VIDEO_TYPES.values()),
+        openapi_extra=body("video"),
         responses=errors(400, 401, 403, 408, 413, 415, 421, 422, 503),
     )
     async def begin(request: Request, response: Response, ask: Annotated[Video, Query()]) -> JobState:

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import queue
 import secrets
 import shutil
 import subprocess
@@ -18,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -50,14 +50,16 @@ class Job:
     asked: float = field(default_factory=time.monotonic)  #: when the client last asked; these are monotonic seconds
     changed: float = 0.0  #: when it began or ended
     heard: float = 0.0  #: when its process last said something
+    first: tuple[float, float] = (0.0, 0.0)  #: when it first told of progress, and how much: until then it loads models
     sent: int = 0  #: so many bytes of the result, from the first, are with the client
 
     @property
     def seconds_left(self) -> float | None:
         """Return how long it will be in work, None if nobody knows."""
-        if self.state != "working" or not self.progress:
+        began, share = self.first
+        if self.state != "working" or self.progress <= share:
             return None
-        return (time.monotonic() - self.changed) * (1 - self.progress) / self.progress
+        return (time.monotonic() - began) * (1 - self.progress) / (self.progress - share)
 
 
 class Jobs:
@@ -69,7 +71,8 @@ class Jobs:
         self._arriving = 0
         self._lock = threading.Lock()
         self._folder: PrivateFolder | None = None
-        self._worker: ThreadPoolExecutor | None = None
+        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
 
     @property
     def folder(self) -> PrivateFolder:
@@ -79,16 +82,17 @@ class Jobs:
     def start(self) -> None:
         """Make the folder, start the thread."""
         self._folder = PrivateFolder()
-        self._worker = ThreadPoolExecutor(1, "faceblur-web-video")
+        self._thread = threading.Thread(target=self._serve, name="faceblur-web-video", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Drop all jobs and remove the folder."""
         for job in list(self._jobs.values()):
             self.drop(job)
-        if self._worker is not None:
-            self._worker.shutdown(wait=True, cancel_futures=True)
-        if self._folder is not None:
-            self._folder.remove()
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+            self.folder.remove()
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
@@ -107,10 +111,9 @@ class Jobs:
 
     def add(self, upload: BinaryIO, wanted: Wanted, wish: VideoWish) -> Job:
         """Queue a video. The job closes the upload."""
-        assert self._worker is not None, "start() comes first"
         job = Job(secrets.token_urlsafe(24), upload, wanted, wish)
         self._jobs[job.id] = job
-        self._worker.submit(self._work, job)
+        self._queue.put(job)
         return job
 
     def get(self, name: str) -> Job:
@@ -173,8 +176,12 @@ class Jobs:
             if job.process is not None:
                 job.process.kill()
 
+    def _serve(self) -> None:
+        while job := self._queue.get():
+            self._work(job)
+
     def _work(self, job: Job) -> None:
-        """Take a job from the queue to its end; the thread's part."""
+        """Take a job from the queue to its end."""
         folder = None
         try:
             folder = self.folder.subfolder()
@@ -218,6 +225,7 @@ class Jobs:
                 said = json.loads(line)
                 job.heard = time.monotonic()
                 if "progress" in said:
+                    job.first = job.first if job.first[0] else (job.heard, said["progress"])
                     job.progress = said["progress"]
                 else:
                     last = said

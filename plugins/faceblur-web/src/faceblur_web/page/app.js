@@ -195,7 +195,9 @@ async function hideInVideo(photo, want, figure, sum) {
   const cancel = element("button", { type: "button", textContent: "Cancel", ariaLabel: `Cancel ${photo.file.name}, ${want.key}` });
   cancel.addEventListener("click", both);
   const text = element("span", { textContent: "waiting" });
-  figure.querySelector(".blank-result").replaceChildren(element("div", { className: "job" }, text, bar, cancel));
+  const place = figure.querySelector(".blank-result");
+  place.classList.remove("waiting"); // it would breathe, and so be hard to read
+  place.replaceChildren(element("div", { className: "job" }, text, bar, cancel));
   try {
     return await anonymizeVideo(photo.file, want.method, want.settings, own.signal, (what, share, left) => {
       text.textContent = share ? `${what}, ${Math.round(100 * share)} %${left > 2 ? `, ${duration(left)} left` : ""}` : what;
@@ -215,8 +217,8 @@ function step({ done, failed, total, began, parts }) {
   $("progress").max = total || 1;
   $("progress").value = ended + begun;
   const spent = (performance.now() - began) / 1000;
-  const only = total === 1 ? parts.values().next().value?.left : null; // the server knows better
-  const left = only ?? (ended + begun && total > ended ? (spent / (ended + begun)) * (total - ended - begun) : 0);
+  const guess = ended && total > ended ? (spent / (ended + begun)) * (total - ended - begun) : 0;
+  const left = total === 1 ? (parts.values().next().value?.left ?? 0) : guess; // of a lone video the server knows better
   const share = parts.size ? `, ${10 * Math.floor((10 * (ended + begun)) / total)} %` : ""; // in tens, for it is read aloud
   say(`${ended} of ${total} done${share}${left > 3 ? `, about ${duration(left)} left` : ""}`);
 }
