@@ -67,9 +67,9 @@ def spoilt(chance: random.Random, kinds: list[bytes] = PICTURES) -> bytes:
     return bytes(body)
 
 
-METHODS = ["yunet", "yunet", "yunet", "haar+solid", "../../etc/passwd", "a.yaml", "\0", "yunet|" * 50, "é", ""]
-OPTIONS = ["", "", "mask.grow=2", "detector.weights=/etc/passwd", "a" * 5000]
-FORMATS = ["", "", "gif", "tiff", "mkv", "../x"]
+METHODS = [*["yunet"] * 10, "haar+solid", "../../etc/passwd", "a.yaml", "\0", "yunet|" * 50, "é", ""]
+OPTIONS = [*[""] * 6, "mask.grow=2", "detector.weights=/etc/passwd", "a" * 5000]
+FORMATS = [*[""] * 6, "gif", "tiff", "mkv", "../x"]
 
 
 def query(chance: random.Random) -> dict[str, str]:
