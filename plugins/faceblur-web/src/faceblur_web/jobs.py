@@ -189,10 +189,13 @@ class Jobs:
                 if job.dropped:
                     return
                 job.state, job.changed, job.heard = "working", time.monotonic(), time.monotonic()
-                job.process = self._started(job, folder)
-            said = self._listen(job)
-            code = job.process.wait()
-            self._conclude(job, folder, said, code)
+            process = self._started(job, folder)  # takes its time; the event loop must not wait for the lock meanwhile
+            with self._lock:
+                job.process = process
+                if job.dropped or job.error:
+                    process.kill()
+            said = self._listen(job, process)
+            self._conclude(job, folder, said, process.wait())
         except OSError as error:
             _log.warning("a video could not be worked on: %s", error.strerror)
             self._fail(job, "the server cannot work on videos now")
@@ -216,11 +219,12 @@ class Jobs:
             env={name: value for name, value in os.environ.items() if name != "FACEBLUR_TOKEN"},
         )
 
-    def _listen(self, job: Job) -> dict[str, Any]:
+    @staticmethod
+    def _listen(job: Job, process: subprocess.Popen[str]) -> dict[str, Any]:
         """Follow what the process says until it ends; return the last of it that was no progress."""
-        assert job.process is not None and job.process.stdout is not None
+        assert process.stdout is not None
         last: dict[str, Any] = {}
-        with job.process.stdout as lines:
+        with process.stdout as lines:
             for line in lines:
                 said = json.loads(line)
                 job.heard = time.monotonic()
