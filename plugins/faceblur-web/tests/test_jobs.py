@@ -213,11 +213,19 @@ def jobs_of(client):
     return list(client.app.app.state.jobs._jobs.values())
 
 
+def process_of(job):
+    """The process of a job in work, as soon as it has begun."""
+    end = time.monotonic() + 60
+    while job.process is None and time.monotonic() < end:
+        time.sleep(0.05)
+    return job.process
+
+
 def test_a_process_that_crashes_costs_its_job_alone(client, long, clip, folder, caplog):
     address = begin(client, long)
     until(client, address, "working")
     [job] = jobs_of(client)
-    os.kill(job.process.pid, signal.SIGSEGV)
+    os.kill(process_of(job).pid, signal.SIGSEGV)
     assert until(client, address, "failed")["error"] == "the method failed on this video"
     assert "code -11" in caplog.text and lying_about(folder) == []
     assert until(client, begin(client, clip), "done")
@@ -235,7 +243,7 @@ def test_who_stops_asking_gives_the_job_up(client, long):
     address = begin(client, long)
     until(client, address, "working")
     [job] = jobs_of(client)
-    process, job.asked = job.process, job.asked - Limits().forgotten
+    process, job.asked = process_of(job), job.asked - Limits().forgotten
     assert process.wait(30) == -signal.SIGKILL and job.upload.closed
     assert client.get(address).status_code == 404
 
@@ -274,7 +282,7 @@ def test_the_end_of_the_server_is_the_end_of_all(make_client, long, clip, folder
         until(client, begin(client, long), "working")
         begin(client, long)
         jobs = jobs_of(client)
-        process = jobs[1].process
+        process = process_of(jobs[1])
     assert process.poll() == -signal.SIGKILL and all(job.upload.closed for job in jobs) and jobs[0].result is None
     assert not list(folder.glob(f"{PREFIX}*"))
 
