@@ -1,6 +1,7 @@
-"""One photo at a time through a method, bytes in, bytes out: what ``faceblur run`` does to a file, for servers.
+"""One photo or video at a time through a method: what ``faceblur run`` does to a file, for servers.
 
-Nothing here reads or writes a file of the caller's, and a method is named, never a path.
+A photo is bytes in and bytes out; a video is read from an open file and written to a folder that the server names. Nothing here
+reads or writes a file of the caller's, and a method is named, never a path.
 """
 
 from __future__ import annotations
@@ -9,22 +10,35 @@ import contextlib
 import dataclasses
 import io
 import os
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
 
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, FORMATS, Photo, check_format, encode_photo, read_photo
+from faceblur_core.media.video import Encoding, VideoReader, held_codecs
 from faceblur_core.methods import YAML_SUFFIXES, Method, find_method, named_methods
 from faceblur_core.pipeline import close
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.checks import checked_share
+from faceblur_core.run.manifest import Row
+from faceblur_core.run.video import VideoRun
+from faceblur_core.tracking import Tracking
 from faceblur_core.types import Anonymized, Anonymizer, Image
 from faceblur_core.weights import present
 
 DEFAULT_MAX_FRAMES = 500
 FORMAT_NAMES = tuple(FORMATS)  #: what a photo can be written as
+VIDEO_TYPES: Mapping[str, str] = {  #: what a video can be written as, and what browsers call it
+    "mp4": "video/mp4",
+    "mov": "video/quicktime",
+    "mkv": "video/x-matroska",
+    "webm": "video/webm",
+    "avi": "video/x-msvideo",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +205,116 @@ def _check_frames(data: bytes, most: int) -> None:
     except Exception:  # fewer pictures, or damage, which the reader names
         return
     raise UnreadableImage(f"more than {most} pictures in one file are not accepted")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoLimits:
+    """What a video may cost."""
+
+    pixels: int = 9_000_000  #: of a picture: 4K
+    seconds: float = 600
+    pictures: int = 36_000
+    result_bytes: int = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class VideoWish:
+    """How a video is to be written."""
+
+    form: str | None = None  #: one of VIDEO_TYPES; None: the video's own, or mkv
+    tracking: bool = True  #: whether faces are followed from picture to picture
+    audio: bool = True  #: whether sound is copied
+    crf: int | None = None  #: the encoder's constant quality, lower is better
+
+
+@dataclass(frozen=True, slots=True)
+class ServedVideo:
+    """An anonymized video and what is worth telling about it."""
+
+    path: Path  #: in the folder that was given
+    form: str  #: one of VIDEO_TYPES
+    width: int  #: pixels, upright
+    height: int
+    frames: int
+    seconds: float  #: as the file says; 0 if it says nothing
+    tracks: int | None  #: faces that were followed; None: the method finds none before hiding, or nothing was tracked
+    masked_share: float  #: of all pixels, 0 to 1
+    notes: tuple[str, ...]  #: what of the file could not be read or kept
+    ms: Mapping[str, float]  #: milliseconds by stage; stages overlap
+
+
+class VideoMethod:
+    """A method with its models loaded, for videos. One is for one thread.
+
+    :raises UsageMistake: if an option is unknown or does not fit
+    :raises FaceblurError: if the method cannot start
+    """
+
+    def __init__(self, method: Method, limits: VideoLimits | None = None) -> None:
+        self._anonymizer: Anonymizer = method.make()
+        self._limits = limits or VideoLimits()
+
+    def __call__(
+        self, source: BinaryIO, folder: Path, wish: VideoWish | None = None, progress: Callable[[float], None] | None = None
+    ) -> ServedVideo:
+        """Write the anonymized video into an empty folder: what ``faceblur run`` writes. On any failure nothing is left there.
+
+        :param source: the video, an open file that can be sought
+        :param progress: is told the share that is done, 0 to 1, after each picture; what it raises ends the work
+        :raises UnreadableImage: if the video cannot be read or is beyond the limits
+        :raises UsageMistake: if what is in it cannot be written in the form that was asked for
+        :raises FaceblurError: if the method failed or broke its contract, or the video cannot be written
+        """
+        wish, size = wish or VideoWish(), os.fstat(source.fileno()).st_size
+        if not size:
+            raise UnreadableImage("the file is empty")
+        encoding, row, written = Encoding(quality=wish.crf, audio=wish.audio), Row(input="", outcome="error"), 0
+
+        def watch(time: float, seconds: float) -> None:
+            nonlocal written
+            written += 1
+            self._check(time, written, sum(entry.stat().st_size for entry in os.scandir(folder)))
+            if progress:
+                progress(min(1.0, time / seconds if seconds > 0 else source.tell() / size))
+
+        with VideoReader(source, self._limits.pixels, audio=wish.audio) as reader:
+            self._check(reader.seconds, 0, 0)
+            target = folder / f"video{_video_suffix(reader, wish.form)}"
+            run = VideoRun(self._anonymizer, encoding, Tracking() if wish.tracking else None)
+            try:
+                run(reader, target, row, threading.Event(), watch)
+            except (FaceblurError, OSError):
+                raise
+            except Exception as error:  # whatever a stranger's plugin or a decoder raises
+                raise FaceblurError(f"the method failed with {type(error).__name__}") from error
+            seconds = reader.seconds
+        tracks, form = (row.video or {}).get("tracks"), target.suffix[1:]
+        notes, share = tuple(row.notes), row.masked_share
+        return ServedVideo(target, form, row.width, row.height, row.frames, seconds, tracks, share, notes, row.ms)
+
+    def _check(self, seconds: float, pictures: int, result_bytes: int) -> None:
+        """:raises UnreadableImage: if that is beyond the limits"""
+        limits = self._limits
+        if seconds > limits.seconds:
+            raise UnreadableImage(f"the video is longer than {limits.seconds / 60:g} minutes")
+        if pictures > limits.pictures:
+            raise UnreadableImage(f"the video has more than {limits.pictures} pictures")
+        if result_bytes > limits.result_bytes:
+            raise UnreadableImage(f"the result would be larger than {limits.result_bytes / 1e6:g} megabytes")
+
+    def close(self) -> None:
+        """Free the models."""
+        close(self._anonymizer)
+
+
+def _video_suffix(reader: VideoReader, form: str | None) -> str:
+    """Return the ending of the file to write. :raises UsageMistake: if ``form`` was asked for and cannot hold the sound."""
+    suffix = f".{form}" if form else reader.suffix
+    held = held_codecs(suffix)
+    missing = [stream for stream in reader.copied if stream.codec_context.name not in held]
+    if not missing:
+        return suffix
+    if form:
+        kind, codec = missing[0].type, missing[0].codec_context.name
+        raise UsageMistake(f"{form} holds no {kind} of the kind {codec}; choose mkv, or leave the sound out")
+    return ".mkv"

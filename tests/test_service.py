@@ -1,16 +1,18 @@
-"""One photo at a time through a method: the same as ``faceblur run``, for servers."""
+"""One photo or video at a time through a method: the same as ``faceblur run``, for servers."""
 
 import dataclasses
 import io
 
+import av
 import numpy as np
 import pytest
+import videos
 from PIL import Image
 
 import photos
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.images import read_photo
-from faceblur_core.service import PhotoMethod, named, offered
+from faceblur_core.service import VIDEO_TYPES, PhotoMethod, VideoLimits, VideoMethod, VideoWish, named, offered
 from faceblur_core.types import Anonymized
 
 
@@ -124,3 +126,94 @@ def test_no_metadata_is_passed_on(portrait):
     body = photos.encoded(portrait, "JPEG", exif=photos.exif(orientation=6, gps=True))
     found = Image.open(io.BytesIO(made()(body).data)).getexif()
     assert list(found) == [305] and found[305].startswith("faceblur ")
+
+
+def clip(path, portrait, *, frames=12, **options):
+    """Write a video of a face that moves to the right."""
+    scene = videos.background()
+    return videos.write(path, [videos.composite(scene, [(portrait[:160, :160], 4 * t, 40)]) for t in range(frames)], **options)
+
+
+def streams(path):
+    with av.open(str(path)) as container:
+        return [(stream.type, stream.codec_context.name) for stream in container.streams]
+
+
+@pytest.fixture
+def served(portrait, tmp_path):
+    """Serve a clip under a name without an ending, by options; returns what was served and the clip."""
+
+    def serve(name="clip.mp4", wish=None, limits=None, progress=None, **options):
+        source = clip(tmp_path / name, portrait, **options)
+        (folder := tmp_path / "served").mkdir()
+        method = VideoMethod(named("haar", {"detector.profile": "no"}), limits)
+        with source.open("rb") as file:
+            return method(file, folder, wish, progress), source
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("clip.mp4", {"audio": "aac"}),
+        ("clip.mov", {"audio": "pcm_s16le"}),
+        ("clip.mkv", {"audio": "aac"}),
+        ("clip.webm", {"codec": "libvpx-vp9", "audio": "libopus", "options": {"crf": "30"}}),
+        ("clip.avi", {"codec": "mpeg4", "audio": "aac"}),
+        ("clip.ts", {}),
+    ],
+)
+def test_a_video_is_written_as_by_faceblur_run(served, tmp_path, cli, name, options):
+    """Its kind is found in its content, for no name comes with it."""
+    shares = []
+    result, source = served(name, progress=shares.append, **options)
+    assert cli("run", "-m", "haar", "--set", "detector.profile=no", source, "-o", tmp_path / "run").code == 0
+    [expected] = (tmp_path / "run").iterdir()
+    assert result.path.name == f"video{expected.suffix}" and videos.times(result.path) == videos.times(expected)
+    assert streams(result.path) == streams(expected)
+    pairs = zip(videos.frames(result.path), videos.frames(expected), strict=True)  # x264 does not always make the same bytes
+    assert max(np.abs(ours.astype(int) - theirs).mean() for ours, theirs in pairs) < 1
+    assert VIDEO_TYPES[result.form].startswith("video/") and result.frames == 12 == len(shares)
+    assert shares == sorted(shares) and 0 <= shares[0] < 0.5 < shares[-1] <= 1
+    assert result.tracks == 1 and 0.02 < result.masked_share < 0.6 and result.notes == ()
+
+
+def test_what_is_wished_for_a_video(served):
+    result, _ = served("clip.mov", VideoWish("mkv", tracking=False, audio=False, crf=40), audio="pcm_s16le")
+    assert result.path.suffix == ".mkv" and result.tracks is None
+    assert streams(result.path) == [("video", "h264")]
+
+
+def test_a_form_that_cannot_hold_the_sound_is_refused(served, tmp_path):
+    with pytest.raises(UsageMistake, match="webm holds no audio of the kind aac; choose mkv"):
+        served("clip.mp4", VideoWish("webm"), audio="aac")
+    assert list((tmp_path / "served").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (VideoLimits(pixels=50_000), "320 x 240 pixels are more"),
+        (VideoLimits(seconds=0.2), "longer than 0.00333333 minutes"),
+        (VideoLimits(pictures=5), "more than 5 pictures"),
+        (VideoLimits(result_bytes=10), "larger than 1e-05 megabytes"),
+    ],
+)
+def test_a_video_beyond_the_limits_is_refused_and_leaves_nothing(served, tmp_path, limits, message):
+    with pytest.raises(UnreadableImage, match=message):
+        served(limits=limits)
+    assert list((tmp_path / "served").iterdir()) == []
+
+
+@pytest.mark.parametrize("body", [b"", b"no video", b"ffconcat version 1.0\nfile /etc/passwd\n", photos.png_bomb()])
+def test_what_is_no_video_is_refused(tmp_path, body):
+    (tmp_path / "file").write_bytes(body)
+    with (tmp_path / "file").open("rb") as file, pytest.raises(UnreadableImage):
+        VideoMethod(named("haar", {}))(file, tmp_path)
+
+
+def test_a_method_that_fails_on_a_video_is_one_line(served, tmp_path, monkeypatch):
+    monkeypatch.setattr("faceblur_core.service.VideoRun.__call__", lambda *_: {}["a folder"])
+    with pytest.raises(FaceblurError, match="the method failed with KeyError"):
+        served()

@@ -445,6 +445,15 @@ def test_a_reader_holds_few_pictures(clip):
         VideoReader(clip[0].parent / "nothing.mp4", 10**8)
 
 
+@pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile {}\n", "#EXTM3U\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n"])
+def test_a_playlist_does_not_open_the_files_that_it_names(clip, tmp_path, text):
+    """A file that calls itself a video could otherwise bring another one, which nobody meant to read, into the result."""
+    (tmp_path / "other.mp4").write_bytes(clip[0].read_bytes())
+    (tmp_path / "list.mp4").write_text(text.format("other.mp4"))
+    with pytest.raises(UnreadableImage, match="not a video"):
+        VideoReader(tmp_path / "list.mp4", 10**8)
+
+
 def test_work_ahead_is_bounded_and_errors_arrive():
     made = []
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,13 @@ READ_ONLY = frozenset(_OLD.split())
 VIDEO_SUFFIXES = frozenset(MUXERS) | READ_ONLY
 BLOCK = 8  #: pixels, a multiple of what stands behind a sample of any plane
 MARGIN = 8  #: pixels around what changed that are converted with it
+#: FFmpeg's names of what is read. Others, such as playlists, make it open files and addresses that stand in the file.
+DEMUXERS = (
+    *("mov", "matroska", "avi", "asf", "flv", "mpeg", "mpegts", "mpegvideo", "ogg", "mxf", "rm", "dv", "yuv4mpegpipe", "nut"),
+    *("h264", "hevc", "m4v", "ivf", "obu"),  # streams without a container
+)
+#: What WebM may hold; any other Matroska is .mkv.
+WEBM_CODECS = frozenset(("vp8", "vp9", "av1", "opus", "vorbis", "webvtt"))
 FASTEST = 240  #: frames per second; a rate above it is a wrong guess of the demuxer's
 
 # From AVColorSpace, as frames have it, to the numbers by which swscale calls the same matrices.
@@ -111,6 +118,14 @@ class Encoding:
 def is_video(path: Path) -> bool:
     """Return whether a file's name says that it is a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def held_codecs(suffix: str) -> set[str]:
+    """Return the names of the codecs that can be written to files with this ending, one of MUXERS."""
+    import av
+
+    with av.open(io.BytesIO(), "w", format=MUXERS[suffix]) as container:
+        return container.supported_codecs
 
 
 def written_as(name: Path) -> Path:
@@ -211,16 +226,21 @@ def _reduced(touched: NDArray[np.bool_], height: int, width: int) -> NDArray[np.
 class VideoReader:
     """An open video file. Iterate it for its pictures and, between them, the packets to copy; close it.
 
+    :param source: its path, or the open file, which stays open
     :raises UnreadableImage: if it is no video, is damaged beyond its first picture, or is too large
     """
 
-    def __init__(self, path: Path, max_pixels: int, *, audio: bool = True) -> None:
+    def __init__(self, source: Path | BinaryIO, max_pixels: int, *, audio: bool = True) -> None:
         import av
 
-        self.path = path
         self.notes: Counter[str] = Counter()  #: what could not be read or is left out, and how often
         try:
-            self._container: InputContainer = av.open(str(path), metadata_errors="replace")
+            self._container: InputContainer = av.open(
+                str(source) if isinstance(source, Path) else source,
+                "r",
+                metadata_errors="replace",
+                container_options={"format_whitelist": ",".join(DEMUXERS)},
+            )
         except (av.error.FFmpegError, ValueError) as error:
             raise UnreadableImage(f"not a video, or damaged ({_reason(error)})") from error
         try:
@@ -236,6 +256,7 @@ class VideoReader:
             raise UnreadableImage("it has no video that can be read")
         self.stream: VideoStream = max(videos, key=lambda stream: stream.width * stream.height)
         self.stream.thread_type = "AUTO"
+        self.stream.codec_context.options = {"max_pixels": str(max_pixels)}  # the pictures may be larger than the file says
         width, height = self.stream.width, self.stream.height
         if width * height > max_pixels:
             raise UnreadableImage(f"{width} x {height} pixels are more than {max_pixels / 1e6:g} megapixels (--max-megapixels)")
@@ -268,6 +289,17 @@ class VideoReader:
     def made(self) -> Literal["", "anonymized", "preview"]:
         """Whether faceblur wrote the file, and then what."""
         return next((made for value in self._container.metadata.values() if (made := made_by(value))), "")
+
+    @property
+    def suffix(self) -> str:
+        """The ending under which a video of this kind is written, for one that came without a name."""
+        family = self._container.format.name.partition(",")[0]
+        if family == "mov":
+            return ".mov" if self._container.metadata.get("major_brand", "qt").startswith("qt") else ".mp4"
+        if family == "matroska":
+            codecs = {stream.codec_context.codec.canonical_name for stream in (self.stream, *self.copied)}
+            return ".webm" if codecs <= WEBM_CODECS else ".mkv"
+        return ".avi" if family == "avi" else ".mkv"
 
     @property
     def orientation(self) -> int:

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import videos
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -17,7 +18,7 @@ from skimage import data
 import photos
 from faceblur_core.media.images import read_photo
 
-DESK, PHONE = (1280, 900), (390, 844)
+DESK, PHONE = (1280, 900), (360, 740)
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
@@ -61,6 +62,11 @@ def pictures(tmp_path_factory):
     (folder / "coffee.jpg").write_bytes(photos.encoded(data.coffee(), "JPEG"))
     (folder / "scan.tif").write_bytes(photos.encoded(data.astronaut()[:300], "TIFF"))
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff no photo")
+    scene, head = videos.background(), videos.face(data.astronaut())
+    walk = [videos.composite(scene, [(head, 10 + 3 * t, 70)]) for t in range(20)]
+    videos.write(folder / "walk.webm", walk, "libvpx", options={"crf": "10", "b": "2M"})
+    videos.write(folder / "long.webm", walk * 40, "libvpx", options={"crf": "10", "b": "2M", "deadline": "realtime"})
+    (folder / "broken.mp4").write_bytes(b"no video")
     (folder / "large.bmp").write_bytes(photos.encoded(np.zeros((1200, 1200, 3), np.uint8), "BMP"))
     return folder
 
@@ -188,7 +194,7 @@ def test_everything_works_by_keyboard_alone(page, pictures):
 
 
 def test_everything_has_a_name_for_those_who_do_not_see_it(page, pictures):
-    page.add(pictures / "astronaut.png", pictures / "coffee.jpg")
+    page.add(pictures / "astronaut.png", pictures / "coffee.jpg", pictures / "walk.webm")
     page.start()
     tree = page.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     roles = {"button", "link", "checkbox", "slider", "combobox", "image", "progressbar", "listbox"}
@@ -263,10 +269,60 @@ def test_work_can_be_stopped(page, pictures):
     assert page.one("start").is_enabled() and len(page.all(".tools a")) < 8
 
 
+def test_a_video_is_uploaded_watched_and_downloaded(page, pictures, downloads, tmp_path):
+    page.add(pictures / "walk.webm", pictures / "astronaut.png")
+    assert page.status == "1 photo and 1 video ready." and page.all("#photos video")
+    page.start()
+    assert page.status == "Done: 1 photo and 1 video, up to 2 faces found."
+    [player] = page.all("video.watch")
+    page.until(lambda: player.get_property("readyState") >= 1)
+    assert player.get_property("videoWidth") == 320 and 0.7 < player.get_property("duration") < 0.9
+    assert page.all("figcaption")[0].text.split("\n")[:2] == ["yunet+blur", "1 face followed"]
+    page.browser.execute_script("arguments[0].muted = true; arguments[0].play()", player)
+    page.until(lambda: player.get_property("ended"))
+    page.all(".tools a")[0].click()
+    (tmp_path / "out.webm").write_bytes(downloaded(downloads, "walk-yunet-blur.webm"))
+    before, after = (videos.frames(path) for path in (pictures / "walk.webm", tmp_path / "out.webm"))
+    for t, (was, now) in enumerate(zip(before, after, strict=True)):
+        assert np.abs(was.astype(int) - now)[100:140, 38 + 3 * t : 76 + 3 * t].mean() > 12
+    assert page.errors() == []
+
+
+def test_a_video_tells_how_far_it_is_and_can_be_cancelled_alone(page, pictures):
+    page.add(pictures / "long.webm", pictures / "astronaut.png")
+    page.one("start").click()
+    bar = page.until(lambda: page.all(".job progress"))[0]
+    page.until(lambda: 0 < float(bar.get_property("value")) < 1)
+    assert "hiding faces" in page.all(".job")[0].text and " %" in page.status
+    assert bar.get_attribute("aria-label") == "long.webm, yunet+blur" and page.one("status").get_attribute("role") == "status"
+    [cancel] = page.all(".job button")
+    assert cancel.get_attribute("aria-label") == "Cancel long.webm, yunet+blur"
+    cancel.send_keys(Keys.ENTER)
+    page.until(lambda: not page.visible("stop"))
+    assert [item.text for item in page.all(".blank-result")] == ["stopped"] and page.all(".slider")
+    assert page.errors() == []
+
+
+def test_work_on_a_video_can_be_stopped_and_a_bad_one_says_why(page, pictures):
+    page.add(pictures / "broken.mp4")
+    page.start()
+    assert page.all(".blank-result.bad")[0].text.startswith("not a video, or damaged")
+    page.one("clear").click()
+    page.add(pictures / "long.webm")
+    page.one("start").click()
+    page.until(lambda: "hiding faces" in page.all(".job")[0].text)
+    page.one("stop").click()
+    page.until(lambda: page.status.startswith("Stopped"))
+    page.add(pictures / "walk.webm")  # the server is free for it
+    page.all("#photos button")[0].click()
+    page.start()
+    assert page.status.startswith("Done: 1 video")
+
+
 @pytest.mark.parametrize("size", [DESK, PHONE])
 def test_nothing_is_wider_than_the_screen(browser, server, pictures, size):
     page = Page(browser, server.url, size)
-    page.add(pictures / "astronaut.png", pictures / "coffee.jpg")
+    page.add(pictures / "astronaut.png", pictures / "coffee.jpg", pictures / "walk.webm")
     page.choose("yunet", "crowd")
     page.start()
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")

@@ -13,7 +13,7 @@ from faceblur_web.limits import Limits
 HOST = {"host": "localhost"}
 TOKEN = "a-token-for-the-tests"
 SMALL = encode_pixels(data.astronaut()[:240, 100:340], "JPEG")
-catalogue, limits = Catalogue(), Limits(megabytes=1, megapixels=1)
+catalogue, limits = Catalogue(), Limits(megabytes=1, megapixels=1, video_megabytes=1, jobs=1000)
 bounded = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 open_schema = schemathesis.openapi.from_asgi("/openapi.json", make_app(catalogue, limits), headers=HOST)

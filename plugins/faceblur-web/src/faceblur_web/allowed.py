@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from faceblur_core.errors import UsageMistake
-from faceblur_core.service import Offered, PhotoMethod, named, offered
+from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.service import Offered, named, offered
+
+T = TypeVar("T")
 
 METHOD = r"^[a-z0-9][a-z0-9.|+-]{0,119}$"  #: how a method's name looks; no slash, no backslash
 SETTING = r"^[a-z][a-z0-9_.-]{0,59}=[A-Za-z0-9#.]{1,20}$"
@@ -22,6 +25,13 @@ _OPTIONS = re.compile(
 )
 
 
+class Unusable(FaceblurError):
+    """A method is installed, but cannot start on this machine."""
+
+
+CLIENTS = (UsageMistake, UnreadableImage, Unusable)  #: what a client can put right, and is told; the rest may name folders
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A method and its options, as a request named them."""
@@ -29,11 +39,21 @@ class Wanted:
     method: str
     settings: tuple[tuple[str, str], ...] = ()
 
-    def load(self, max_pixels: int) -> PhotoMethod:
-        """Load its models. :raises UsageMistake: if an option does not exist or does not fit."""
-        method = named(self.method, dict(self.settings))
-        method.resolved()
-        return PhotoMethod(method, max_pixels=max_pixels)
+    def load(self, make: Callable[[Any], T]) -> T:
+        """Load its models.
+
+        :param make: makes what runs the method, of the service's method
+        :raises UsageMistake: if an option does not exist or does not fit
+        :raises Unusable: if it cannot start here
+        """
+        try:
+            method = named(self.method, dict(self.settings))
+            method.resolved()
+            return make(method)
+        except UsageMistake:
+            raise
+        except FaceblurError as error:
+            raise Unusable(f"method {self.method!r} cannot be used on this server") from error
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
 
 from faceblur_core import __version__
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
-from faceblur_core.service import FORMAT_NAMES, Served
+from faceblur_core.service import FORMAT_NAMES, PhotoMethod, Served
 from faceblur_web.allowed import MOST_METHODS, Catalogue, Wanted
+from faceblur_web.described import BINARY, body, errors
 from faceblur_web.failures import add_errors, report, shown
 from faceblur_web.guard import LEASE, Guard
-from faceblur_web.limits import Limits, Refused, only_our_limit, read_body
-from faceblur_web.models import Anonymize, Compare, Comparison, Error, Method, Methods, Result, Writing
+from faceblur_web.job_routes import add_jobs
+from faceblur_web.jobs import Jobs
+from faceblur_web.limits import Limits, Refused, no_form, only_our_limit, read_body
+from faceblur_web.models import Anonymize, Compare, Comparison, Method, Methods, Result, Writing
 from faceblur_web.page_files import add_page
 from faceblur_web.workers import Shelf, Workers
 
@@ -26,36 +30,10 @@ T = TypeVar("T")
 
 GONE = 499  #: what nobody reads: the client has left
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "The bytes of the photo's file, as they are; no form.",
-        "content": {"application/octet-stream": _BINARY, "image/jpeg": _BINARY, "image/png": _BINARY},
-    }
-}
-_WHY = {
-    400: "The request is no HTTP that makes sense.",
-    401: "The token is missing or wrong.",
-    403: "A page of another site asked.",
-    408: "The upload came too slowly.",
-    413: "The photo has too many bytes.",
-    415: "A form was sent in place of the photo's bytes.",
-    421: "The server does not go by the name in the Host header.",
-    422: "The photo cannot be read or is too large, or there is no such method or option.",
-    500: "The method failed on this photo.",
-    503: "Busy; the header Retry-After says when to ask again.",
-}
-
-
-def _errors(*codes: int) -> dict[int | str, dict[str, Any]]:
-    return {code: {"model": Error, "description": _WHY[code]} for code in codes}
-
-
 _IMAGE = {
     200: {
         "description": "The anonymized photo.",
-        "content": {"image/*": _BINARY},
+        "content": {"image/*": BINARY},
         "headers": {
             "Faceblur-Faces": {
                 "description": "How many were found; absent if the method finds none before hiding.",
@@ -78,30 +56,45 @@ def make_app(
     token: str | None = None,
 ) -> Guard:
     """Return the ASGI application. Its workers live from its start to its end."""
-    pool = Workers(workers, waiting, lambda wanted: wanted.load(limits.pixels))
+    pool = Workers(workers, waiting, lambda wanted: wanted.load(functools.partial(PhotoMethod, max_pixels=limits.pixels)))
+
+    jobs = Jobs(limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        jobs.start()
         pool.start()
+        sweeper = asyncio.create_task(_sweep(jobs))
         try:
             with only_our_limit():
                 yield
         finally:
+            sweeper.cancel()
+            await asyncio.to_thread(jobs.close)
             await asyncio.to_thread(pool.close)
 
     app = FastAPI(
         title="faceblur",
         version=__version__,
-        summary="Hides the faces in photos.",
+        summary="Hides the faces in photos and videos.",
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
     )
+    app.state.jobs = jobs
     add_errors(app)
     add_page(app)
     _add_api(app, catalogue, limits, pool)
+    add_jobs(app, catalogue, limits, jobs)
     _describe(app, token is not None)
     return Guard(app, limits, hosts, token)
+
+
+async def _sweep(jobs: Jobs) -> None:
+    """Drop the jobs that nobody wants any more, from time to time."""
+    while True:
+        await asyncio.sleep(1)
+        jobs.sweep()
 
 
 def _describe(app: FastAPI, has_token: bool) -> None:
@@ -113,23 +106,30 @@ def _describe(app: FastAPI, has_token: bool) -> None:
 
 
 def _add_api(app: FastAPI, catalogue: Catalogue, limits: Limits, pool: Workers) -> None:
-    @app.get("/v1/methods", responses=_errors(401, 403, 421, 503))
+    @app.get("/v1/methods", responses=errors(401, 403, 421, 503))
     def methods() -> Methods:
-        """List what photos can be anonymized with, and the limits of this server."""
+        """List what photos and videos can be anonymized with, and the limits of this server."""
         rows = [
             Method(name=m.name, kind=m.kind, summary=m.summary, licence=m.licence, usable=not m.missing, why=m.missing)
             for m in catalogue.methods()
         ]
         formats = [name.lower() for name in FORMAT_NAMES]
         return Methods(
-            methods=rows, formats=formats, max_bytes=limits.upload_bytes, max_pixels=limits.pixels, max_methods=MOST_METHODS
+            methods=rows,
+            formats=formats,
+            max_bytes=limits.upload_bytes,
+            max_pixels=limits.pixels,
+            max_methods=MOST_METHODS,
+            max_video_bytes=limits.video_bytes,
+            max_video_pixels=limits.video_pixels,
+            max_video_seconds=limits.video_seconds,
         )
 
     @app.post(
         "/v1/anonymize",
         response_class=Response,
-        openapi_extra=_BODY,
-        responses={**_IMAGE, **_errors(400, 401, 403, 408, 413, 415, 421, 422, 500, 503)},
+        openapi_extra=body("photo", "image/jpeg", "image/png"),
+        responses={**_IMAGE, **errors(400, 401, 403, 408, 413, 415, 421, 422, 500, 503)},
     )
     async def anonymize(request: Request, ask: Annotated[Anonymize, Query()]) -> Response:
         """Return the photo in the body with its faces hidden: upright, without metadata, marked as made by faceblur."""
@@ -139,7 +139,11 @@ def _add_api(app: FastAPI, catalogue: Catalogue, limits: Limits, pool: Workers) 
         request.scope[LEASE].take(len(served.data))
         return Response(served.data, media_type=served.media_type, headers=_facts(served))
 
-    @app.post("/v1/compare", openapi_extra=_BODY, responses=_errors(400, 401, 403, 408, 413, 415, 421, 422, 503))
+    @app.post(
+        "/v1/compare",
+        openapi_extra=body("photo", "image/jpeg", "image/png"),
+        responses=errors(400, 401, 403, 408, 413, 415, 421, 422, 503),
+    )
     async def compare(request: Request, ask: Annotated[Compare, Query()]) -> Comparison:
         """Run several methods on the photo in the body, one after the other; give times and numbers of faces."""
         wanted = [catalogue.wanted(method, ask.settings) for method in dict.fromkeys(ask.methods)]
@@ -151,8 +155,7 @@ def _add_api(app: FastAPI, catalogue: Catalogue, limits: Limits, pool: Workers) 
 
 async def _upload(request: Request, limits: Limits) -> bytes:
     """Return the bytes of the photo. :raises Refused: if there is a form in its place, and as :func:`read_body`."""
-    if request.headers.get("content-type", "").lower().startswith("multipart/"):
-        raise Refused(415, "send the photo's bytes as the body, not a form")
+    no_form(request, "photo")
     return await read_body(request, request.scope[LEASE], limits)
 
 

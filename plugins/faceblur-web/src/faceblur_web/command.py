@@ -29,6 +29,11 @@ SHORTEST_TOKEN = 16
 @click.option("--queue", "waiting", type=click.IntRange(1, 1000), default=16, show_default=True, help="Photos that may wait.")
 @click.option("--max-megabytes", type=click.IntRange(1, 1000), default=32, show_default=True, help="Refuse larger uploads.")
 @click.option("--max-megapixels", type=click.IntRange(1, 1000), default=50, show_default=True, help="Refuse larger photos.")
+@click.option(
+    "--max-video-megabytes", type=click.IntRange(1, 100_000), default=500, show_default=True, help="Refuse larger videos."
+)
+@click.option("--max-minutes", type=click.IntRange(1, 1000), default=10, show_default=True, help="Refuse longer videos.")
+@click.option("--jobs", type=click.IntRange(1, 100), default=8, show_default=True, help="Videos at a time; one is in work.")
 @click.option("--patience", type=click.IntRange(1, 3600), default=20, show_default=True, help="Seconds for slow clients.")
 def serve(
     host: str,
@@ -40,11 +45,15 @@ def serve(
     waiting: int,
     max_megabytes: int,
     max_megapixels: int,
+    max_video_megabytes: int,
+    max_minutes: int,
+    jobs: int,
     patience: int,
 ) -> None:
-    """Serve a web page and a REST API that anonymize photos.
+    """Serve a web page and a REST API that anonymize photos and videos.
 
-    Uploads stay in memory and are forgotten when they are answered; nothing is written, no photo and no name is logged.
+    Photos stay in memory and are forgotten when they are answered. Videos lie in files without a name until they are fetched,
+    in the folder that TMPDIR names. Nothing else is written, no picture and no name is logged.
 
     \b
     faceblur serve                               # http://127.0.0.1:8000, for this machine alone
@@ -57,7 +66,14 @@ def serve(
     token = _token(token, host)
     catalogue = Catalogue(frozenset(methods) or None)
     catalogue.check()
-    limits = Limits(megabytes=max_megabytes, megapixels=max_megapixels, patience=patience)
+    limits = Limits(
+        megabytes=max_megabytes,
+        megapixels=max_megapixels,
+        patience=patience,
+        video_megabytes=max_video_megabytes,
+        video_minutes=max_minutes,
+        jobs=jobs,
+    )
     names = frozenset(name.lower() for name in (*hosts, host))
     app = make_app(catalogue, limits, workers=workers or min(4, os.cpu_count() or 1), waiting=waiting, hosts=names, token=token)
     with _listen(host, port) as listener:

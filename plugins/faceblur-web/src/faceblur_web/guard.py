@@ -18,7 +18,7 @@ from faceblur_web.limits import Budget, Limits, Refused
 LEASE = "faceblur_web.lease"  #: where in the scope a request finds its lease
 PIECE = 256 * 1024  #: bytes that are sent at a time, so that a client that stands still is noticed
 _CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {

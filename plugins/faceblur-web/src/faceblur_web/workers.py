@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.errors import FaceblurError
 from faceblur_core.service import PhotoMethod, share_cores
 from faceblur_web.allowed import Wanted
 
@@ -29,10 +29,6 @@ class Busy(Exception):
         self.retry_after = retry_after
 
 
-class Unusable(FaceblurError):
-    """A method is installed, but cannot start on this machine."""
-
-
 class Shelf:
     """The methods that one worker keeps loaded, the one used last at the end."""
 
@@ -43,13 +39,7 @@ class Shelf:
     def get(self, wanted: Wanted) -> PhotoMethod:
         """Return the method, loaded. :raises FaceblurError: if it cannot be."""
         if wanted not in self._loaded:
-            try:
-                made = self._load(wanted)
-            except UsageMistake:
-                raise
-            except FaceblurError as error:  # what it says may name folders of this machine
-                raise Unusable(f"method {wanted.method!r} cannot be used on this server") from error
-            self._loaded[wanted] = made
+            self._loaded[wanted] = self._load(wanted)
         self._loaded.move_to_end(wanted)
         if len(self._loaded) > MOST_KEPT:
             self._close(self._loaded.popitem(last=False)[1])

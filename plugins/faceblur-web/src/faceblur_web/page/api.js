@@ -1,7 +1,9 @@
-// Talk to the server: the token, the list of methods, one photo through one method.
+// Talk to the server: the token, the list of methods, one photo or video through one method.
 
 const KEY = "faceblur-token";
 const RETRIES = 30;
+const ASK_AGAIN = 0.7; // seconds between questions about a job
+const MOST_MISSED = 20; // answers in a row
 
 export class Denied extends Error {}
 
@@ -31,24 +33,74 @@ export async function methods() {
 /** Return {blob, faces, share, ms}; `progress` is told what goes on. While the server is busy it is asked again. */
 export async function anonymize(file, method, settings, signal, progress) {
   const query = new URLSearchParams([["method", method], ...settings.map((item) => ["set", item])]);
+  return result(await post(`v1/anonymize?${query}`, file, signal, progress, "looking for faces"));
+}
+
+/** The same for a video: {blob, faces, share, ms, notes}; `progress` is told the share that is done and the seconds left, too. */
+export async function anonymizeVideo(file, method, settings, signal, progress) {
+  const query = new URLSearchParams([["method", method], ...settings.map((item) => ["set", item])]);
+  const sent = await post(`v1/jobs?${query}`, file, signal, progress, "waiting");
+  const url = `v1/jobs/${JSON.parse(await sent.response.text()).id}`;
+  running.add(url);
+  try {
+    const { result: made } = await finished(url, signal, progress);
+    progress("fetching", 1);
+    const fetched = await send("GET", `${url}/result`, null, signal);
+    if (fetched.status !== 200) throw new Error(await message(fetched));
+    return { blob: fetched.response, faces: made.tracks, share: made.masked_share, ms: null, notes: made.notes };
+  } catch (error) {
+    cancel(url);
+    throw error;
+  } finally {
+    running.delete(url);
+  }
+}
+
+const running = new Set(); // addresses of jobs
+const cancel = (url) => fetch(url, { method: "DELETE", headers: authorization(), keepalive: true }).catch(() => {});
+addEventListener("pagehide", () => running.forEach(cancel));
+
+/** Ask for a job until it is done; return what is said of it then. */
+async function finished(url, signal, progress) {
+  for (let missed = 0; ; ) {
+    await pause(ASK_AGAIN, signal);
+    let said;
+    try {
+      const response = await fetch(url, { headers: authorization(), signal });
+      said = await response.json();
+      if (!response.ok && response.status !== 503) throw Object.assign(new Error(said.error), { final: true });
+      missed = 0;
+    } catch (error) {
+      if (error.final || error.name === "AbortError" || ++missed > MOST_MISSED) throw error;
+      continue; // the network may come back
+    }
+    if (said.state === "done") return said;
+    if (said.state === "failed") throw new Error(said.error);
+    if (said.state === "waiting") progress(said.ahead ? `waiting, ${said.ahead} before it` : "waiting");
+    if (said.state === "working") progress("hiding faces", said.progress, said.seconds_left);
+  }
+}
+
+/** Send a file, again and again while the server is busy; return the request. */
+async function post(url, file, signal, progress, then) {
   for (let attempt = 0; ; attempt++) {
-    const request = await post(`v1/anonymize?${query}`, file, signal, progress);
-    if (request.status === 200) return result(request);
+    const request = await send("POST", url, file, signal, progress, then);
+    if (request.status < 300) return request;
     if (request.status !== 503 || attempt === RETRIES) throw new Error(await message(request));
     progress("waiting for a free place");
     await pause(Number(request.getResponseHeader("Retry-After") || 1) * (0.75 + Math.random() / 2), signal);
   }
 }
 
-function post(url, file, signal, progress) {
+function send(verb, url, file, signal, progress, then) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", url);
+    request.open(verb, url);
     request.responseType = "blob";
-    request.setRequestHeader("Content-Type", "application/octet-stream");
+    if (file) request.setRequestHeader("Content-Type", "application/octet-stream");
     for (const [name, value] of Object.entries(authorization())) request.setRequestHeader(name, value);
-    request.upload.onprogress = (event) => event.lengthComputable && progress(`uploading, ${Math.round((100 * event.loaded) / event.total)} %`);
-    request.upload.onload = () => progress("looking for faces");
+    if (file) request.upload.onprogress = (event) => event.lengthComputable && progress(`uploading, ${Math.round((100 * event.loaded) / event.total)} %`);
+    if (file) request.upload.onload = () => progress(then);
     request.onload = () => resolve(request);
     request.onerror = () => reject(new Error("the server cannot be reached"));
     request.onabort = () => reject(new DOMException("stopped", "AbortError"));
@@ -78,6 +130,7 @@ async function message(request) {
 
 function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(new DOMException("stopped", "AbortError"));
     const timer = setTimeout(resolve, seconds * 1000);
     signal.addEventListener("abort", () => { clearTimeout(timer); reject(new DOMException("stopped", "AbortError")); }, { once: true });
   });

@@ -1,17 +1,18 @@
-// The page: photos in, methods chosen, results side by side, downloads.
+// The page: photos and videos in, methods chosen, results side by side, downloads.
 
-import { anonymize, Denied, methods, setToken, takeToken } from "./api.js";
+import { anonymize, anonymizeVideo, Denied, methods, setToken, takeToken } from "./api.js";
 import { slider } from "./slider.js";
 import { zip } from "./zip.js";
 
 const AT_A_TIME = 2;
 const ZIP_BYTES = 2e9;
 const FAVOURITES = ["yunet", "mediapipe", "haar"];
-const ENDINGS = { "image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/tiff": ".tif", "image/bmp": ".bmp", "image/avif": ".avif", "image/gif": ".gif" };
+const ENDINGS = { "image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/tiff": ".tif", "image/bmp": ".bmp", "image/avif": ".avif", "image/gif": ".gif", "video/mp4": ".mp4", "video/quicktime": ".mov", "video/x-matroska": ".mkv", "video/webm": ".webm", "video/x-msvideo": ".avi" };
+const VIDEO = /\.(mp4|m4v|mov|qt|mkv|webm|avi|wmv|asf|flv|f4v|mpe?g|m2v|vob|mod|tod|ogv|mxf|rm|rmvb|3gp|3g2|m?ts|m2ts|dv|y4m|divx)$/i;
 const $ = (id) => document.getElementById(id);
 
 let offer = null; // what the server offers
-let photos = []; // {file, url, results: Map of key -> result}
+let photos = []; // {file, url, video: whether it is one, results: Map of key -> result}
 let stopper = null; // while work goes on
 
 function element(name, properties = {}, ...children) {
@@ -41,7 +42,7 @@ async function open() {
   }
   $("unlock").hidden = true;
   $("work").hidden = false;
-  $("limits").textContent = `JPEG, PNG, WebP, TIFF, AVIF, GIF or BMP, up to ${Math.round(offer.max_bytes / 1e6)} MB and ${Math.round(offer.max_pixels / 1e6)} megapixels each`;
+  $("limits").textContent = `JPEG, PNG, WebP, TIFF, AVIF, GIF or BMP, up to ${Math.round(offer.max_bytes / 1e6)} MB and ${Math.round(offer.max_pixels / 1e6)} megapixels each; videos up to ${Math.round(offer.max_video_bytes / 1e6)} MB and ${Math.round(offer.max_video_seconds / 60)} minutes`;
   showMethods();
   showObfuscators();
 }
@@ -92,17 +93,21 @@ function chosen() {
 function add(files) {
   const refused = [];
   for (const file of files) {
-    if (file.size > offer.max_bytes) refused.push(file.name);
-    else photos.push({ file, url: URL.createObjectURL(file), results: new Map() });
+    const video = file.type.startsWith("video/") || VIDEO.test(file.name);
+    if (file.size > (video ? offer.max_video_bytes : offer.max_bytes)) refused.push(file.name);
+    else photos.push({ file, video, url: URL.createObjectURL(file), results: new Map() });
   }
   showPhotos();
   if (refused.length) say(`Too large, left out: ${refused.join(", ")}`, true);
-  else if (photos.length) say(`${count(photos.length, "photo")} ready.`);
+  else if (photos.length) say(`${things(photos)} ready.`);
 }
 
 function showPhotos() {
   $("photos").replaceChildren(...photos.map((photo) => {
-    const thumb = element("img", { src: photo.url, alt: photo.file.name, title: photo.file.name });
+    const look = { src: photo.url, title: photo.file.name };
+    const thumb = photo.video
+      ? element("video", { ...look, muted: true, preload: "metadata", tabIndex: -1, ariaLabel: photo.file.name })
+      : element("img", { ...look, alt: photo.file.name });
     thumb.addEventListener("error", () => thumb.replaceWith(element("span", { className: "blank", textContent: photo.file.name.split(".").pop(), title: photo.file.name })));
     const away = element("button", { type: "button", textContent: "×", title: "Remove", ariaLabel: `Remove ${photo.file.name}`, disabled: !!stopper });
     away.addEventListener("click", () => remove(photo));
@@ -115,7 +120,7 @@ function remove(photo) {
   forget(photo);
   photos = photos.filter((other) => other !== photo);
   showPhotos();
-  say(photos.length ? `${count(photos.length, "photo")} ready.` : "");
+  say(photos.length ? `${things(photos)} ready.` : "");
   $("files").focus();
 }
 
@@ -128,7 +133,7 @@ function forget(photo) {
 function refresh() {
   const working = !!stopper;
   $("start").disabled = working || !photos.length || !chosen().length;
-  $("start").textContent = photos.length > 1 ? `Hide faces in ${photos.length} photos` : "Hide faces";
+  $("start").textContent = photos.length > 1 ? `Hide faces in ${things(photos)}` : "Hide faces";
   $("stop").hidden = !working;
   $("clear").hidden = working || !photos.length;
   const ready = shown().length;
@@ -148,7 +153,7 @@ async function start() {
   stopper = new AbortController();
   showPhotos();
   $("progress").hidden = false;
-  const sum = { done: 0, failed: 0, total: tasks.length, began: performance.now() };
+  const sum = { done: 0, failed: 0, total: tasks.length, began: performance.now(), parts: new Map() };
   step(sum);
   $("actions").scrollIntoView();
   const queue = tasks[Symbol.iterator]();
@@ -165,28 +170,63 @@ async function work(queue, sum) {
     if (stopper.signal.aborted) return;
     const figure = photo.figures.get(want.key);
     try {
-      const result = await anonymize(photo.file, want.method, want.settings, stopper.signal, (text) => wait(figure, text));
+      const result = await (photo.video ? hideInVideo(photo, want, figure, sum) : anonymize(photo.file, want.method, want.settings, stopper.signal, (text) => wait(figure, text)));
       photo.results.set(want.key, { ...result, url: URL.createObjectURL(result.blob) });
       show(photo, want);
       sum.done++;
     } catch (error) {
-      if (error.name === "AbortError") {
-        fail(figure, want, "stopped");
-        return;
-      }
-      fail(figure, want, error.message);
-      sum.failed++;
+      const stopped = error.name === "AbortError";
+      fail(figure, want, stopped ? "stopped" : error.message);
+      if (stopped && stopper.signal.aborted) return;
+      stopped ? sum.total-- : sum.failed++; // one video was cancelled, or something went wrong
     }
+    sum.parts.delete(figure);
     step(sum);
   }
 }
 
-function step({ done, failed, total, began }) {
+/** Run one video; its figure shows how far it is and a button that cancels it alone. */
+async function hideInVideo(photo, want, figure, sum) {
+  const own = new AbortController();
+  const all = stopper.signal;
+  const both = () => own.abort();
+  all.addEventListener("abort", both);
+  const bar = element("progress", { max: 1, ariaLabel: `${photo.file.name}, ${want.key}` });
+  const cancel = element("button", { type: "button", textContent: "Cancel", ariaLabel: `Cancel ${photo.file.name}, ${want.key}` });
+  cancel.addEventListener("click", both);
+  const text = element("span", { textContent: "waiting" });
+  const place = figure.querySelector(".blank-result");
+  place.classList.remove("waiting"); // it would breathe, and so be hard to read
+  place.replaceChildren(element("div", { className: "job" }, text, bar, cancel));
+  try {
+    return await anonymizeVideo(photo.file, want.method, want.settings, own.signal, (what, share, left) => {
+      text.textContent = share ? `${what}, ${Math.round(100 * share)} %${left > 2 ? `, ${duration(left)} left` : ""}` : what;
+      if (!share) return;
+      bar.value = share;
+      sum.parts.set(figure, { share, left });
+      step(sum);
+    });
+  } finally {
+    all.removeEventListener("abort", both);
+  }
+}
+
+function step({ done, failed, total, began, parts }) {
   const ended = done + failed;
+  const begun = [...parts.values()].reduce((shares, part) => shares + part.share, 0);
   $("progress").max = total || 1;
-  $("progress").value = ended;
-  const left = ended && total > ended ? Math.ceil(((performance.now() - began) / ended) * (total - ended) / 1000) : 0;
-  say(`${ended} of ${total} done${left > 3 ? `, about ${left} s left` : ""}`);
+  $("progress").value = ended + begun;
+  const spent = (performance.now() - began) / 1000;
+  const guess = ended && total > ended ? (spent / (ended + begun)) * (total - ended - begun) : 0;
+  const left = total === 1 ? (parts.values().next().value?.left ?? 0) : guess; // of a lone video the server knows better
+  const share = parts.size ? `, ${10 * Math.floor((10 * (ended + begun)) / total)} %` : ""; // in tens, for it is read aloud
+  say(`${ended} of ${total} done${share}${left > 3 ? `, about ${duration(left)} left` : ""}`);
+}
+
+/** Return seconds as words; large ones are rounded, lest a screen reader is told of every one. */
+function duration(seconds) {
+  if (seconds > 90) return `${Math.round(seconds / 60)} min`;
+  return `${seconds > 20 ? 10 * Math.ceil(seconds / 10) : Math.ceil(seconds)} s`;
 }
 
 function summary({ done, failed, total }, stopped) {
@@ -194,10 +234,16 @@ function summary({ done, failed, total }, stopped) {
   if (!total) return "Everything was done before.";
   const faces = photos.reduce((sum, photo) => sum + Math.max(0, ...[...photo.results.values()].map((result) => result.faces ?? 0)), 0);
   const found = faces ? `, up to ${count(faces, "face")} found` : "";
-  return failed ? `${done} of ${total} done, ${failed} failed.` : `Done: ${count(photos.length, "photo")}${found}.`;
+  return failed ? `${done} of ${total} done, ${failed} failed.` : `Done: ${things(photos)}${found}.`;
 }
 
 const count = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+
+/** Return "2 photos and 1 video". */
+function things(all) {
+  const videos = all.filter((photo) => photo.video).length;
+  return [[all.length - videos, "photo"], [videos, "video"]].filter(([number]) => number).map(([number, word]) => count(number, word)).join(" and ");
+}
 
 // --- results
 
@@ -245,7 +291,7 @@ function show(photo, want) {
   const figure = photo.figures.get(want.key);
   const result = photo.results.get(want.key);
   figure.removeAttribute("aria-busy");
-  const picture = view(photo, result, want);
+  const picture = photo.video ? player(photo, result, want) : view(photo, result, want);
   const link = element("a", { href: result.url, download: fileName(photo, want, result), textContent: "Download", ariaLabel: `Download ${photo.file.name}, ${want.key}` });
   const enlarge = element("button", { type: "button", textContent: "Enlarge", ariaLabel: `Enlarge ${photo.file.name}, ${want.key}` });
   enlarge.addEventListener("click", () => {
@@ -255,23 +301,31 @@ function show(photo, want) {
   const caption = element("figcaption", {},
     element("b", {}, ...breakable(want.key)),
     element("span", { className: "facts", textContent: facts(result) }),
-    element("span", { className: "tools" }, enlarge, link),
+    element("span", { className: "tools" }, ...(photo.video ? [link] : [enlarge, link])),
   );
-  if (result.share === 0) caption.append(element("p", { className: "warn", textContent: "No face found: the photo is as it was, without its metadata." }));
+  if (result.notes?.length) caption.append(element("ul", { className: "notes" }, ...result.notes.map((note) => element("li", { textContent: note }))));
+  if (result.share === 0) caption.append(element("p", { className: "warn", textContent: `No face found: the ${photo.video ? "video" : "photo"} is as it was, without its metadata.` }));
   figure.replaceChildren(picture, caption);
 }
 
 /** Return before and after, or words where the browser cannot show such a file. */
 function view(photo, result, want) {
-  const picture = slider(photo.url, result.url, want.key);
+  return orWords(slider(photo.url, result.url, want.key));
+}
+
+function player(photo, result, want) {
+  return orWords(element("video", { className: "watch", src: result.url, controls: true, preload: "metadata", ariaLabel: `Anonymized: ${photo.file.name}, ${want.key}` }));
+}
+
+function orWords(picture) {
   picture.addEventListener("error", () => {
     picture.replaceWith(element("div", { className: "blank-result", textContent: "The browser cannot show this kind of file. Download it to look at it." }));
   }, { capture: true, once: true });
   return picture;
 }
 
-function facts({ faces, share, ms }) {
-  const parts = [faces === null ? `${(100 * share).toFixed(1)} % hidden` : count(faces, "face")];
+function facts({ faces, share, ms, notes }) {
+  const parts = [faces === null ? `${(100 * share).toFixed(1)} % hidden` : `${count(faces, "face")}${notes ? " followed" : ""}`];
   if (ms !== null) parts.push(ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
   return parts.join(" · ");
 }
