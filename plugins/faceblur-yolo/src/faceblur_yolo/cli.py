@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 import click
 
+from faceblur_core.errors import MissingDependency
 from faceblur_core.training.command import given_config, trainer_options
 from faceblur_yolo.config import TrainConfig
 
@@ -26,6 +28,8 @@ def yolo(**given: Any) -> None:
     """
     config = given_config(TrainConfig, given)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin as they wait stand still where others work too
+    if find_spec("onnx") is None:
+        raise MissingDependency("training needs onnx: install faceblur-yolo[train]")
     from faceblur_yolo import training
 
     training.train(config, given["out_dir"], resume=given["resume"], verbose=given["verbose"])
