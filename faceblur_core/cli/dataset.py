@@ -86,7 +86,11 @@ def blur(config: str, output: Path, data: Path, workers: int, skip_bad: bool) ->
     "--least", type=click.FloatRange(0), default=6, show_default=True, help="Leave out boxes with a shorter side, pixels."
 )
 @click.option(
-    "--shown", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Leave out boxes of which less is in the picture."
+    "--shown",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Leave out boxes of which less is in the picture.",
 )
 def export_yolo(folder: Path, output: Path, least: float, shown: float) -> None:
     """Write the set in FOLDER as Ultralytics wants it: images/, labels/ and data.yaml, for faceblur train yolo.

@@ -82,7 +82,9 @@ def _write(
             kept = [[round(value, 2) for value in box] for box in boxes]
             manifest.write(json.dumps({**{key: row[key] for key in KEPT}, "boxes": kept}) + "\n")
     # No path: Ultralytics then takes the folder of this file, wherever that is moved.
-    (out_dir / DATA).write_text(yaml.safe_dump({**{split: f"{IMAGES}/{split}" for split in done}, "names": NAMES}, sort_keys=False))
+    (out_dir / DATA).write_text(
+        yaml.safe_dump({**{split: f"{IMAGES}/{split}" for split in done}, "names": NAMES}, sort_keys=False)
+    )
 
 
 def _size_of(picture: Path) -> tuple[int, int]:

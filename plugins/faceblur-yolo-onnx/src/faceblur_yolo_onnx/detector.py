@@ -46,16 +46,17 @@ class YoloOnnxDetector:
         self._input = given.name
         rows, columns = given.shape[2:]
         self._fixed = (rows, columns) if isinstance(rows, int) and isinstance(columns, int) else None
-        self._faces, self._classes = self._find_classes(path)
+        said = self._session.get_modelmeta().custom_metadata_map
+        self._stride = max(STRIDE, int(said["stride"])) if said.get("stride", "").isdecimal() else STRIDE
+        self._faces, self._classes = self._find_classes(path, _names(said.get("names", "")))
 
-    def _find_classes(self, path: Path) -> tuple[list[int], int]:
+    def _find_classes(self, path: Path, names: dict[int, str]) -> tuple[list[int], int]:
         """Return which classes are faces, and how many there are."""
-        blank = np.zeros((1, 3, *(self._fixed or (2 * STRIDE, 2 * STRIDE))), np.float32)
+        blank = np.zeros((1, 3, *(self._fixed or (self._stride, self._stride))), np.float32)
         try:
             shape = self._session.run(None, {self._input: blank})[0].shape
         except Exception as error:  # the runtime has a dozen kinds of its own
             raise FaceblurError(f"{path} does not take a picture of {blank.shape[2:]} pixels: {_short(error)}") from None
-        names = _names(self._session.get_modelmeta().custom_metadata_map.get("names", ""))
         if len(shape) != 3 or shape[0] != 1 or shape[1] < 4 + max(len(names), 1):
             raise FaceblurError(f"{path} is no YOLO detector: it makes {shape}, not 1 x (4 + classes) x places")
         if not names and shape[1] == 5:
@@ -68,7 +69,7 @@ class YoloOnnxDetector:
 
     def __call__(self, image: Image) -> Detections:
         height, width = image.shape[:2]
-        frame = fixed(height, width, self._fixed) if self._fixed else fitted(height, width, self.imgsz)
+        frame = fixed(height, width, self._fixed) if self._fixed else fitted(height, width, self.imgsz, self._stride)
         picture = frame.paint(image).transpose(2, 0, 1)[None] / np.float32(255)
         output = self._session.run(None, {self._input: np.ascontiguousarray(picture, np.float32)})[0][0]
         return self.decoded(output, frame)

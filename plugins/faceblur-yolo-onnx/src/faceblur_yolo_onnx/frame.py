@@ -12,7 +12,7 @@ import numpy as np
 
 from faceblur_core.types import Floats, Image
 
-STRIDE = 32  #: pixels of a network's coarsest cells
+STRIDE = 32  #: pixels of a network's coarsest cells, at least
 GREY = 114  #: value of the bars
 
 
@@ -43,14 +43,14 @@ class Frame:
         return np.clip(moved, 0, np.float32([*self.photo[::-1]] * 2))
 
 
-def fitted(height: int, width: int, imgsz: int) -> Frame:
+def fitted(height: int, width: int, imgsz: int, stride: int = STRIDE) -> Frame:
     """Return the frame of an H x W photo whose longer side becomes ``imgsz`` pixels; bars only up to multiples of the stride.
 
     An ``imgsz`` that the stride does not divide is rounded up.
     """
-    side = math.ceil(imgsz / STRIDE) * STRIDE
+    side = _up(imgsz, stride)
     inner = _inner(height, width, side, side)
-    return _around((height, width), inner, (_up(inner[0]), _up(inner[1])))
+    return _around((height, width), inner, (_up(inner[0], stride), _up(inner[1], stride)))
 
 
 def fixed(height: int, width: int, outer: tuple[int, int]) -> Frame:
@@ -63,8 +63,8 @@ def _inner(height: int, width: int, rows: int, columns: int) -> tuple[int, int]:
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
-def _up(length: int) -> int:
-    return math.ceil(length / STRIDE) * STRIDE
+def _up(length: int, stride: int) -> int:
+    return math.ceil(length / stride) * stride
 
 
 def _around(photo: tuple[int, int], inner: tuple[int, int], outer: tuple[int, int]) -> Frame:

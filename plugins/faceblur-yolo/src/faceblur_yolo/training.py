@@ -192,9 +192,7 @@ class _Run:
     def _report(self) -> None:
         versions = {name: version(name) for name in ("ultralytics", "torch")}
         config, best = self.config, self.best_epoch()
-        facts = run_facts(
-            DISTRIBUTION, versions, self.log, best, seed=config.seed, data=self.data, parameters=self.parameters
-        )
+        facts = run_facts(DISTRIBUTION, versions, self.log, best, seed=config.seed, data=self.data, parameters=self.parameters)
         write_report(self.out_dir, self.log, facts, f"yolo, {Path(config.model).stem}, {config.imgsz} pixels")
 
     def finish(self) -> None:
