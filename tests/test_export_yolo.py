@@ -1,4 +1,4 @@
-"""``faceblur dataset export-yolo``: boxes and rows against known answers, what is left out, a folder that is whole or not there."""
+"""``faceblur dataset export-yolo``: boxes and rows against known answers, what is left out, a folder whole or not there."""
 
 import json
 import os
