@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def dataset() -> None:
-    """Make pairs for training (photo, blurred photo, mask) or blurred faces from photos; label, review, rename, check."""
+    """Make pairs for training (photo, blurred photo, mask) or blurred faces from photos; export, label, review, rename, check."""
 
 
 @dataset.command()
@@ -76,6 +76,33 @@ def blur(config: str, output: Path, data: Path, workers: int, skip_bad: bool) ->
         rate = recipe.config.false_match_rate
         line = f"protected from a degree of {report.threshold:.3f} on: {rate:g} of pairs of different people are as much alike"
         click.echo(f"\n{line}")
+    click.echo(f"\n-> {output}")
+
+
+@dataset.command("export-yolo")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to write, a new one.")
+@click.option(
+    "--least", type=click.FloatRange(0), default=6, show_default=True, help="Leave out boxes with a shorter side, pixels."
+)
+@click.option(
+    "--shown",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Leave out boxes of which less is in the picture.",
+)
+def export_yolo(folder: Path, output: Path, least: float, shown: float) -> None:
+    """Write the set in FOLDER as Ultralytics wants it: images/, labels/ and data.yaml, for faceblur train yolo.
+
+    FOLDER is one that faceblur dataset build made. Pictures are linked where the file system can, else copied.
+    """
+    from faceblur_core.datasets.export_yolo import export_yolo
+
+    done = export_yolo(folder, output, least=least, shown=shown)
+    columns = ("split", "pictures", "without a face", "faces", "left out: cut by the edge", "too small")
+    rows = [(split, *map(str, (one.pictures, one.empty, one.boxes, one.cut, one.small))) for split, one in done.items()]
+    print_table(columns, rows)
     click.echo(f"\n-> {output}")
 
 

@@ -25,7 +25,8 @@ from faceblur_core.datasets.blur_files import write_set
 from faceblur_core.datasets.builder import Report, assign_splits, portions, without_excluded
 from faceblur_core.datasets.labels import BadRows
 from faceblur_core.datasets.survey import Advance, Surveyed, pixels_of, survey
-from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.errors import FaceblurError
+from faceblur_core.media.files import check_new_folder
 from faceblur_core.types import Sample
 
 
@@ -49,8 +50,7 @@ def build_blurred(recipe: BlurRecipe, folder: Path, bad: BadRows, workers: int =
     :raises UsageMistake: if the folder is there and not empty
     :raises FaceblurError: if a photo or a label cannot be read, there is no face to blur, or the folder cannot be written
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageMistake(f"{folder} is there; choose a new folder")
+    check_new_folder(folder)
     report = BlurReport()
     items = _survey(recipe, bad, workers, report, advance)
     splits = assign_splits(items, recipe.config, {})

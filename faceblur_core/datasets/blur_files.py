@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from faceblur_core.datasets.blur_balance import distribution
 from faceblur_core.datasets.blur_config import BlurConfig, BlurRecipe
 from faceblur_core.datasets.blur_faces import COSINE, Variant
 from faceblur_core.datasets.builder import RECIPE, made_by
-from faceblur_core.media.files import write_whole
+from faceblur_core.media.files import whole_folder, write_whole
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.weights import present, sha256_of
 
@@ -30,15 +28,12 @@ Variants = Mapping[str, Sequence[Variant]]  #: by split
 
 
 def write_set(recipe: BlurRecipe, folder: Path, tried: Variants, chosen: Variants, threshold: float) -> None:
-    """Write everything into a folder beside it, and give that its name.
+    """Write everything, whole or not at all.
 
     :param threshold: degree from which a face is protected; nan: not known
     :raises OSError: as the system reports it
     """
-    folder = folder.resolve()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as unfinished:
         rows = []
         for split, pictures in chosen.items():
             (unfinished / split).mkdir()
@@ -49,13 +44,6 @@ def write_set(recipe: BlurRecipe, folder: Path, tried: Variants, chosen: Variant
         write_whole(unfinished / LABELS, _csv(rows))
         _plot(recipe.config, tried, chosen).savefig(unfinished / PLOT, dpi=120, metadata={"Software": None})
         write_whole(unfinished / RECIPE, yaml.safe_dump(_facts(recipe, threshold), sort_keys=False, allow_unicode=True).encode())
-        unfinished.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        unfinished.rename(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
 
 
 def _row(name: str, one: Variant) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""Write files so that a name never stands for half a file; read files of one JSON object per line."""
+"""Write files and folders so that a name never stands for half of one; read files of one JSON object per line."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,34 @@ def whole_file(path: Path) -> Iterator[str]:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``, to be filled; then give it that name. On any failure nothing is left behind.
+
+    ``path`` may be an empty folder; folders above it are made.
+
+    :raises OSError: as the system reports it
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o777 & ~_UMASK)
+        if path.exists():
+            path.rmdir()
+        unfinished.rename(path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def check_new_folder(path: Path) -> None:
+    """:raises UsageMistake: if the path is there and no empty folder"""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UsageMistake(f"{path} is there; choose a new folder")
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -13,30 +13,21 @@ and what the trainer itself writes: the best weights after each better epoch, th
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import math
-import os
-import platform
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import C, TrainingConfig, as_yaml, load_config
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Row = dict[str, float]  #: one epoch of the log
+from faceblur_core.training.report import Row, replace, run_facts, write_report, write_text
 
 
 class TrainingRun(ABC, Generic[C]):
@@ -65,8 +56,7 @@ class TrainingRun(ABC, Generic[C]):
             self._restore()
         else:
             self.begin()
-        (out_dir / "curves").mkdir(parents=True, exist_ok=True)
-        self.checkpoint.parent.mkdir(exist_ok=True)
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         write_text(out_dir / "config.yaml", as_yaml(config))
 
     @classmethod
@@ -190,42 +180,16 @@ class TrainingRun(ABC, Generic[C]):
         self.log = state["log"]
 
     def _report(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.log[-1], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.log)
-        write_text(self.out_dir / "log.csv", text.getvalue())
-        write_text(self.out_dir / "run.json", json.dumps(self._facts(), indent=2) + "\n")
-        for metric in (name for name in self.log[-1] if f"val_{name}" in self.log[-1]):
-            replace(self.out_dir / "curves" / f"{metric}.png", self._curve(metric).savefig)
-
-    def _facts(self) -> dict[str, Any]:
-        seconds = sum(row["seconds"] for row in self.log)
-        return {
-            "versions": {self.distribution: version(self.distribution), **self.versions(), "numpy": np.__version__},
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-            "seed": self.config.seed,
-            "data": self.data,
-            "parameters": self.parameters(),
-            "epochs": len(self.log),
-            "best": self.log[self.best_epoch() - 1],
-            "seconds": round(seconds, 2),
-            "images_per_second": round(len(self.log) * self.data["train"] / max(seconds, 0.01), 2),
-            "seconds_per_epoch": [row["seconds"] for row in self.log],
-        }
-
-    def _curve(self, metric: str) -> Figure:
-        from matplotlib.figure import Figure  # without pyplot: no display, nothing global
-
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.subplots()
-        for key, colour, label in ((metric, "tab:blue", "training"), (f"val_{metric}", "tab:red", "validation")):
-            axes.plot([row["epoch"] for row in self.log], [row[key] for row in self.log], color=colour, label=label, marker=".")
-        axes.set(xlabel="epoch", ylabel=metric, title=f"{self.title()}: {metric}")
-        axes.grid(alpha=0.3)
-        axes.legend()
-        return figure
+        facts = run_facts(
+            self.distribution,
+            self.versions(),
+            self.log,
+            self.best_epoch(),
+            seed=self.config.seed,
+            data=self.data,
+            parameters=self.parameters(),
+        )
+        write_report(self.out_dir, self.log, facts, self.title())
 
 
 def check_folder(config: TrainingConfig, out_dir: Path, *, resume: bool) -> None:
@@ -239,15 +203,3 @@ def check_folder(config: TrainingConfig, out_dir: Path, *, resume: bool) -> None
     for name, value in before.items():
         if name not in config.may_change and now[name] != value:
             raise UsageMistake(f"{out_dir} holds a run with {name}={value}, not {now[name]}; name another folder")
-
-
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside ``path`` and move it there whole."""
-    partial = path.with_name(f".{path.name}")
-    write(partial)
-    os.replace(partial, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
-    replace(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -24,3 +24,13 @@ def faceblur_detectors() -> Iterable[Component]:
         licence="MIT AND AGPL-3.0-only",
         weights=(DEFAULT,),
     )
+
+
+@hookimpl
+def faceblur_trainers() -> Iterable[Component]:
+    yield Component(
+        name="yolo",
+        summary="A YOLO face model, by Ultralytics' own trainer",
+        factory="faceblur_yolo.cli:yolo",
+        licence="MIT AND AGPL-3.0-only",
+    )

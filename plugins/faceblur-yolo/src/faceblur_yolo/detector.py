@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.types import Detections, Floats, Image, option
 from faceblur_core.weights import local_folder, locate
 from faceblur_yolo import DEFAULT
+from faceblur_yolo.library import stay_offline
 
 
 @dataclass
@@ -33,8 +33,7 @@ class YoloDetector:
 
     def __post_init__(self) -> None:
         self.model_files = [_model_path(self.weights) if self.weights else locate(DEFAULT)]
-        os.environ.setdefault("YOLO_VERBOSE", "false")
-        os.environ.setdefault("YOLO_OFFLINE", "true")  # no version check, no download, no telemetry
+        stay_offline()
         from ultralytics import YOLO
 
         try:

@@ -1,0 +1,54 @@
+"""ONNX files as small as they can be: what only an exporter needs taken away, weights in 16 bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceblur_core.training.report import replace
+
+
+def save_compact(model: Any, path: Path) -> None:
+    """Write an ``onnx.ModelProto``, which is changed, whole.
+
+    Weights of convolutions and matrices are stored as float16 and cast to float32 when the file is loaded. What the model
+    says of itself (``metadata_props``) stays.
+    """
+    import onnx
+
+    _strip(model)
+    _halve(model.graph)
+    onnx.checker.check_model(model)
+    replace(path, lambda partial: onnx.save_model(model, partial))
+
+
+def _strip(model: Any) -> None:
+    """Take away names of files and lines of code, of which exporters give some to each node."""
+    model.producer_name, model.producer_version, model.doc_string = "faceblur", "", ""
+    graph = model.graph
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+def _halve(graph: Any) -> None:
+    """Store all that is a float32 matrix or larger as float16, and cast it back."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    casts = []
+    for index, tensor in enumerate(graph.initializer):
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+            continue
+        name, values = tensor.name, numpy_helper.to_array(tensor)
+        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+            continue
+        graph.initializer[index].CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_16"))
+        casts.append(helper.make_node("Cast", [f"{name}_16"], [name], name=f"Cast_{name}", to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)

@@ -1,0 +1,208 @@
+"""YOLO in ONNX files: the frame against Ultralytics' own, boxes beside those of the method yolo, decoding by hand, refusals."""
+
+import ast
+import subprocess
+import sys
+import warnings
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from faceblur_core.errors import FaceblurError, MissingWeights, UnknownName, UsageMistake
+from faceblur_core.plugins import installed_plugins
+from faceblur_core.testing import DetectorContract
+from faceblur_core.types import box_iou
+from faceblur_yolo_onnx import frame as frames
+
+PEAKS = np.float32([[16, 20, 8, 12, 0.9, 0.1], [17, 20, 8, 12, 0.8, 0.1], [48, 40, 10, 10, 0.6, 0.1], [30, 50, 6, 6, 0.1, 0.9]])
+
+
+def network(path, places=PEAKS, names="{0: 'face', 1: 'hand'}", size=("H", "W"), stride="32"):
+    """Write a network that gives the same places (cx cy w h and scores) for every picture that is not flat."""
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["most"], keepdims=0),
+        helper.make_node("ReduceMin", ["images"], ["least"], keepdims=0),
+        helper.make_node("Sub", ["most", "least"], ["range"]),
+        helper.make_node("Ceil", ["range"], ["one"]),
+        helper.make_node("Mul", ["places", "one"], ["output0"]),
+    ]
+    values = np.ascontiguousarray(places.T[None])
+    given = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, *size])
+    made = helper.make_tensor_value_info("output0", TensorProto.FLOAT, values.shape)
+    graph = helper.make_graph(nodes, "places", [given], [made], [numpy_helper.from_array(values, "places")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    if names:
+        helper.set_model_props(model, {"names": names, "stride": stride})
+    onnx.save(model, path)
+    return path
+
+
+def make(weights, **options):
+    return installed_plugins().make("detector", "yolo-onnx", {"weights": str(weights), **options})
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def face_model(tmp_path_factory, shared):
+    """The third-party face model of the tests, as our trainer would write it."""
+    from faceblur_yolo.export import save_onnx
+    from faceblur_yolo.library import kept_quiet
+
+    path = tmp_path_factory.mktemp("onnx") / "face.onnx"
+    with warnings.catch_warnings(), kept_quiet():
+        warnings.simplefilter("ignore")  # torch's exporter and tracer
+        save_onnx(shared / "models" / "yolov8p-face-v2.pt", path, 640)
+    return path
+
+
+class TestYoloOnnx(DetectorContract):
+    name = "yolo-onnx"
+
+    @pytest.fixture(autouse=True)
+    def _give_weights(self, face_model, astronaut):
+        type(self).options = {"weights": str(face_model)}
+        type(self).photo = astronaut
+
+
+def test_the_boxes_of_yolo_on_100_photos(face_model, shared):
+    """Photos of WIDER FACE's validation set, of every tenth of its list."""
+    listed = (shared / "data/wider/wider_face_split/wider_face_val_bbx_gt.txt").read_text().split()
+    paths = [shared / "data/wider/images" / name for name in listed if name.endswith(".jpg")]
+    paths = [path for path in paths if path.is_file()]
+    ours, theirs = make(face_model), installed_plugins().make("detector", "yolo", {})
+    shared_boxes = 0
+    for path in paths[:: len(paths) // 100][:100]:
+        image = cv2.imread(str(path))[..., ::-1]
+        a, b = ours(image), theirs(image)
+        assert abs(len(a) - len(b)) <= 1  # a score at the threshold
+        overlap = box_iou(a.boxes, b.boxes)
+        for index in range(len(a)):
+            match = int(overlap[index].argmax()) if len(b) else -1
+            if abs(a.scores[index] - 0.25) < 0.01 and (match < 0 or overlap[index, match] < 0.8):
+                continue
+            np.testing.assert_allclose(a.boxes[index], b.boxes[match], atol=1, err_msg=path.name)
+            assert a.scores[index] == pytest.approx(b.scores[match], abs=0.01)
+            shared_boxes += 1
+    assert shared_boxes > 200
+
+
+def test_the_file_is_small_and_names_nobody(face_model, shared):
+    model = onnx.load(face_model)
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    assert ast.literal_eval(said["names"]) == {0: "face"} and said["stride"] == "16" and "AGPL-3.0" in said["license"]
+    assert model.opset_import[0].version == 17 and model.producer_name == "faceblur"
+    assert b"/" + b"site-packages" not in face_model.read_bytes() and b".py" not in face_model.read_bytes()
+    assert face_model.stat().st_size < 1.1 * (shared / "models" / "yolov8p-face-v2.pt").stat().st_size
+
+
+# --- the frame
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([32, 320, 416, 600, 640]))
+@settings(max_examples=200)
+def test_the_frame_is_that_of_ultralytics(height, width, imgsz):
+    from ultralytics.data.augment import LetterBox
+
+    frame = frames.fitted(height, width, imgsz)
+    side = -(-imgsz // 32) * 32
+    there = LetterBox((side, side), auto=True, stride=32).get_params({"img": np.empty((height, width, 0))})
+    assert frame.inner[::-1] == there["new_unpad"] and (frame.top, frame.left) == (there["top"], there["left"])
+    assert frame.outer[0] == frame.inner[0] + there["top"] + there["bottom"]
+    assert frame.outer[1] == frame.inner[1] + there["left"] + there["right"]
+    fixed = frames.fixed(height, width, (side, side))
+    there = LetterBox((side, side), auto=False).get_params({"img": np.empty((height, width, 0))})
+    assert fixed.inner == frame.inner and fixed.outer == (side, side) and (fixed.top, fixed.left) == (there["top"], there["left"])
+
+
+def test_the_picture_is_that_of_ultralytics():
+    from ultralytics.data.augment import LetterBox
+
+    for shape in ((100, 333), (333, 100), (64, 64), (37, 640), (1, 1)):
+        image = picture(*shape)
+        there = LetterBox((320, 320), auto=True, stride=32)(image=image)
+        assert np.array_equal(frames.fitted(*shape, 320).paint(image), there)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.sampled_from([64, 416, 640]), st.data())
+def test_boxes_come_back(height, width, imgsz, data):
+    frame = frames.fitted(height, width, imgsz)
+    assert frame.outer[0] % 32 == frame.outer[1] % 32 == 0 and max(frame.inner) <= imgsz
+    xs = sorted(data.draw(st.tuples(st.floats(0, width), st.floats(0, width))))
+    ys = sorted(data.draw(st.tuples(st.floats(0, height), st.floats(0, height))))
+    box = np.float64([[xs[0], ys[0], xs[1], ys[1]]])
+    scale = np.array([frame.inner[1] / width, frame.inner[0] / height] * 2)
+    there = box * scale + [frame.left, frame.top, frame.left, frame.top]
+    assert (there[0, 2:] <= np.array(frame.outer[::-1]) + 1e-6).all()
+    np.testing.assert_allclose(frame.to_photo(there.astype(np.float32)), box, atol=0.01 * max(height, width) / imgsz + 0.001)
+
+
+# --- decoding
+
+
+def test_known_places(tmp_path):
+    detector = make(network(tmp_path / "n.onnx"), imgsz=64)
+    found = detector(picture(128, 128))  # seen at half its size
+    assert found.boxes.tolist() == [[24, 28, 40, 52], [86, 70, 106, 90]] and found.scores == pytest.approx([0.9, 0.6])
+    assert len(make(tmp_path / "n.onnx", imgsz=64, iou=0.95)(picture(128, 128))) == 3
+    assert len(make(tmp_path / "n.onnx", imgsz=64, conf=0.7)(picture(128, 128))) == 1
+    assert make(tmp_path / "n.onnx", imgsz=64, max_det=1)(picture(128, 128)).scores == pytest.approx([0.9])
+    assert len(detector(np.zeros((64, 64, 3), np.uint8))) == 0
+
+
+def test_a_file_of_one_size(tmp_path):
+    found = make(network(tmp_path / "n.onnx", size=(64, 96)), imgsz=640)(picture(64, 64))
+    assert found.boxes[0].tolist() == [0, 14, 4, 26]  # 16 columns of grey on the left
+
+
+def test_a_file_with_coarser_cells(tmp_path):
+    found = make(network(tmp_path / "n.onnx", stride="64"), imgsz=96)(picture(128, 96))  # 128 x 96 in 128 x 128
+    assert found.boxes[0].tolist() == [0, 14, 4, 26]
+    assert make(network(tmp_path / "n.onnx", stride="8"), imgsz=64)(picture(64, 33)).boxes[0].tolist() == [0, 14, 5, 26]
+
+
+def test_a_file_that_names_no_classes_and_has_one(tmp_path):
+    assert len(make(network(tmp_path / "n.onnx", PEAKS[:, :5], names=""), imgsz=64)(picture(64, 64))) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"names": "{0: 'person', 1: 'car'}"}, UsageMistake, r"has no class face \(person, car\); the method yolo also"),
+        ({"names": ""}, UsageMistake, r"has no class face \(it names none\)"),
+        ({"names": "{0: 'face', 1: 'hand', 2: 'foot'}"}, FaceblurError, r"is no YOLO detector: it makes \(1, 6, 4\)"),
+    ],
+)
+def test_models_of_something_else_are_one_line(tmp_path, options, error, message):
+    with pytest.raises(error, match=message) as caught:
+        make(network(tmp_path / "n.onnx", **options))
+    assert "\n" not in caught.value.message
+
+
+def test_files_that_are_no_models_are_one_line(tmp_path):
+    with pytest.raises(MissingWeights, match="no YOLO face model ships with this version: name an ONNX file with --set"):
+        make("yolo-face")
+    with pytest.raises(UnknownName, match="no YOLO face weights named 'nothing.onnx'"):
+        make("nothing.onnx")
+    (tmp_path / "noise.onnx").write_bytes(b"noise")
+    with pytest.raises(FaceblurError, match="is no ONNX model"):
+        make(tmp_path / "noise.onnx")
+
+
+def test_it_needs_neither_torch_nor_ultralytics(tmp_path):
+    weights = network(tmp_path / "n.onnx")
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'ultralytics', 'faceblur_yolo')))\n"
+        "import numpy as np; from faceblur_yolo_onnx.detector import YoloOnnxDetector\n"
+        f"d = YoloOnnxDetector(weights={str(weights)!r}, imgsz=64)\n"
+        "print(len(d(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n"
