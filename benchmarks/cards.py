@@ -90,15 +90,14 @@ YouTube Faces, Helen, AFW, UTKFace): whether weights made from them may be used 
 
 def take(runs: Path) -> None:
     """Copy what remains of each run; the curves only as pictures."""
-    for run in sorted(runs.glob("tried-*")):
+    for run in sorted((*runs.glob("tried-*"), *runs.glob("*-first"), *runs.glob("*-alone"))):
         copy_facts(run, CARDS)
     for name in NETWORKS:
         source, target = runs / name, CARDS / name
         if not (source / "model.keras").is_file():
             print(f"{source} holds no finished run; its card stays as it is")
             continue
-        for run in (source, runs / f"{name}-first", runs / f"{name}-alone"):
-            copy_facts(run, CARDS)
+        copy_facts(source, CARDS)
         copy_curves(source, target, CURVES)
 
 

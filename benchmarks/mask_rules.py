@@ -23,17 +23,12 @@ from faceblur_inpaint.detector import MaskUNetDetector
 RESULTS = Path(__file__).parents[1] / "results"
 RULES: tuple[dict[str, Any], ...] = (
     {"rule": "floored"},
-    {"rule": "floored", "grow": 1.1},
-    {"rule": "floored", "grow": 1.2},
-    {"rule": "floored", "grow": 1.3},
-    {"rule": "floored", "grow": 1.4},
-    {"rule": "floored", "grow": 1.2, "sure": 0.5},
-    {"rule": "floored", "grow": 1.2, "sure": 0.7},
-    {"rule": "floored", "grow": 1.2, "sure": 0.8},
-    {"rule": "floored", "grow": 1.2, "floor": 0.2, "threshold": 0.4},
-    {"rule": "fixed"},
-    {"rule": "otsu"},
-    {"rule": "histogram"},
+    *({"rule": "floored", "grow": grow} for grow in (1.0, 1.1, 1.2, 1.3)),
+    *({"rule": "floored", "sure": sure} for sure in (0.6, 0.8, 0.9)),
+    {"rule": "floored", "floor": 0.2, "threshold": 0.4},
+    *({"rule": "fixed", "grow": 1.0, "threshold": threshold} for threshold in (0.5, 0.7, 0.8)),
+    {"rule": "otsu", "grow": 1.0},
+    {"rule": "histogram", "grow": 1.0},
 )
 ALONE = 0.1  #: height of the smallest face of which coverage is told, as a share of the picture's
 

@@ -10,16 +10,16 @@ import numpy as np
 from faceblur_core.training.report import replace
 
 
-def save_compact(model: Any, path: Path) -> None:
-    """Write an ``onnx.ModelProto``, which is changed, whole.
+def save_compact(model: Any, path: Path, *, half: bool = True) -> None:
+    """Write an ``onnx.ModelProto``, which is changed, whole. What it says of itself (``metadata_props``) stays.
 
-    Weights of convolutions and matrices are stored as float16 and cast to float32 when the file is loaded. What the model
-    says of itself (``metadata_props``) stays.
+    :param half: store weights of convolutions and matrices as float16, cast to float32 when the file is loaded
     """
     import onnx
 
     _strip(model)
-    _halve(model.graph)
+    if half:
+        _halve(model.graph)
     onnx.checker.check_model(model)
     replace(path, lambda partial: onnx.save_model(model, partial))
 
@@ -34,6 +34,10 @@ def _strip(model: Any) -> None:
     for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         item.doc_string = ""
         del item.metadata_props[:]
+    for function in model.functions:
+        for node in function.node:
+            node.doc_string = ""
+            del node.metadata_props[:]
 
 
 def _halve(graph: Any) -> None:

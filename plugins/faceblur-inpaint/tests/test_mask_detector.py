@@ -3,6 +3,8 @@
 The network here is made by hand: it calls a face what is finely textured, and it is as good at that as a trained one.
 """
 
+import hashlib
+import json
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -16,13 +18,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import TensorProto, helper, numpy_helper
 
-from faceblur_core.errors import FaceblurError, MissingDependency, MissingWeights, UnknownName, UsageMistake
+from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, UsageMistake
+from faceblur_core.media.images import read_photo
 from faceblur_core.methods import find_method
 from faceblur_core.pipeline import network_of
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import BackendContract, DetectorContract, flat_images
-from faceblur_core.types import HasNetwork
-from faceblur_inpaint import backends, detector
+from faceblur_core.types import Ellipse, HasNetwork
+from faceblur_core.weights import locate
+from faceblur_inpaint import SHIPPED, backends
 from faceblur_inpaint.network import MaskUNet, save_network
 from faceblur_inpaint.refine import guided, paint
 from faceblur_inpaint.threshold import Region, cut_level, otsu_level, regions
@@ -329,10 +333,7 @@ def test_tiles_find_small_faces(weights):
     assert not tiled.image[tiled.mask == 1].any()
 
 
-def test_bad_weights_are_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(detector, "SHIPPED", {})
-    with pytest.raises(MissingWeights, match="no mask U-Net ships .*: name a model file with --set detector.weights=FILE"):
-        make("mask-unet")
+def test_bad_weights_are_one_line(tmp_path):
     with pytest.raises(UnknownName, match="no mask U-Net weights named 'none.onnx'"):
         make("none.onnx")
     graph = helper.make_graph(
@@ -403,3 +404,59 @@ except MissingDependency as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "running m.pt needs torch: install faceblur-inpaint[train]" in done.stdout
+
+
+# The network that ships
+
+
+def portraits(shared, count):
+    for path in sorted((shared / "data" / "celebahq" / "test" / "images").glob("*"))[:count]:
+        yield read_photo(path.read_bytes()).frames[0].rgb()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_ships_is_what_the_table_says(name):
+    path = locate(SHIPPED[name])
+    assert path.parent.name == "weights" and path.stat().st_size == SHIPPED[name].size <= 16_000_000
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == SHIPPED[name].sha256[0]
+
+
+def test_faces_of_portraits_are_hidden_whole(shared):
+    """The middle of YuNet's box, an ellipse that holds no hair; measured on all portraits: results/inpaint-celebahq-*."""
+    find, mark = installed_plugins().make("detector", "yunet"), installed_plugins().make("detector", "mask-unet")
+    hidden = []
+    for photo in portraits(shared, 60):
+        x1, y1, x2, y2 = find(photo).boxes[0]
+        face = Ellipse((x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2).inside(*photo.shape[:2], 0.8)
+        mask = mark(photo).mask
+        hidden.append(0.0 if mask is None else mask[face].mean())
+    assert np.mean(np.array(hidden) > 0.95) >= 0.9
+
+
+def test_pictures_without_a_face_stay_as_they_are(shared):
+    mark = installed_plugins().make("detector", "mask-unet")
+    paths = sorted((shared / "data" / "negatives" / "test").glob("*"))
+    touched = [len(mark(read_photo(path.read_bytes()).frames[0].rgb())) > 0 for path in paths]
+    assert len(touched) > 40 and np.mean(touched) <= 0.15
+
+
+def test_the_int8_network_marks_what_the_float_one_marks(shared):
+    float_, int8 = (installed_plugins().make("detector", "mask-unet", {"weights": name}) for name in SHIPPED)
+    assert float_.quantized_file == int8.network_file and int8.parameters is None
+    alike = []
+    for photo in portraits(shared, 20):
+        a, b = (one(photo).mask >= 0.5 for one in (float_, int8))
+        alike.append((a & b).sum() / (a | b).sum())
+    assert np.mean(alike) > 0.9
+
+
+def test_it_goes_onto_a_board(tmp_path):
+    """A network born in PyTorch, as C, byte by byte what TensorFlow Lite for Microcontrollers gives."""
+    command = [sys.executable, "-m", "faceblur_core", "export-mcu", "--method", "mask-unet", "--board", "stm32n6"]
+    done = subprocess.run(
+        [*command, "--no-simulation", "-o", str(tmp_path / "board")], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "board" / "report.json").read_text())
+    assert (report["pictures"], report["mismatches"], report["recompute"]) == (1, 0, "r0")
+    assert report["ram_bytes"] < 1 << 20

@@ -9,19 +9,17 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from faceblur_blurdegree.crop import SIZE
 from faceblur_blurdegree.meter import KIND
 from faceblur_blurdegree.network import Degree, DegreeNetwork
+from faceblur_core.training.onnx_files import save_compact
 
 
 def save_onnx(network: DegreeNetwork, path: Path, *, threshold: float, margin: float, half: bool = True) -> None:
@@ -31,9 +29,6 @@ def save_onnx(network: DegreeNetwork, path: Path, *, threshold: float, margin: f
     :param half: store the weights in 16 bits; the network still computes in 32
     """
     model = _exported(Degree(network).eval().cpu())
-    _strip(model)
-    if half:
-        _halve(model.graph)
     said = {
         "kind": KIND,
         "parameters": str(sum(one.numel() for one in network.parameters())),
@@ -43,10 +38,7 @@ def save_onnx(network: DegreeNetwork, path: Path, *, threshold: float, margin: f
     }
     del model.metadata_props[:]
     helper.set_model_props(model, said)
-    onnx.checker.check_model(model)
-    partial = path.with_name(f".{path.name}")
-    onnx.save_model(model, partial)
-    os.replace(partial, path)
+    save_compact(model, path, half=half)
 
 
 def _exported(network: Degree) -> Any:
@@ -63,35 +55,3 @@ def _exported(network: Degree) -> Any:
             verbose=False,
         )
     return program.model_proto
-
-
-def _strip(model: Any) -> None:
-    """Take away names of files and lines of code, of which each node has some."""
-    model.producer_name, model.producer_version, model.doc_string = "faceblur", "", ""
-    graph = model.graph
-    graph.doc_string = ""
-    del graph.metadata_props[:]
-    del graph.value_info[:]
-    for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
-        item.doc_string = ""
-        del item.metadata_props[:]
-    for function in model.functions:
-        for node in function.node:
-            node.doc_string = ""
-            del node.metadata_props[:]
-
-
-def _halve(graph: Any) -> None:
-    """Store all that is a float32 matrix or larger as float16, and cast it back."""
-    casts = []
-    for index, tensor in enumerate(graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
-            continue
-        name, values = tensor.name, numpy_helper.to_array(tensor)
-        if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-            continue
-        graph.initializer[index].CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_16"))
-        casts.append(helper.make_node("Cast", [f"{name}_16"], [name], name=f"Cast_{name}", to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)

@@ -9,8 +9,19 @@ from faceblur_core.hookspecs import Weights
 
 DEFAULT = "mask-unet"  #: the network in ``SHIPPED`` that is used when none is named
 
+
+def _shipped(file: str, size: int, sha256: str) -> Weights:
+    licence = "MIT; trained on photos that are for research only, see the model card"
+    return Weights(file=file, sha256=(sha256,), licence=licence, size=size, package="faceblur_inpaint", source="faceblur-inpaint")
+
+
 #: networks that ``weights=`` knows by name, files in this package's folder ``weights``; NAME-int8 is NAME as an int8 .tflite
-SHIPPED: dict[str, Weights] = {}
+SHIPPED = {
+    DEFAULT: _shipped("mask-unet.onnx", 3_890_562, "5cc1ea5de15a0835d02fa00da9fb1604096ce277e0c389b434da792bce91a679"),
+    f"{DEFAULT}-int8": _shipped(
+        "mask-unet-int8.tflite", 2_046_496, "bff42e5a6255dd06042547231a7f0b75fca79bd7c3ce7a92f712a269d3094f0d"
+    ),
+}
 
 
 @hookimpl

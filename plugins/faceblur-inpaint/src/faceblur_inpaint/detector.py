@@ -18,8 +18,6 @@ from faceblur_inpaint import DEFAULT, SHIPPED
 from faceblur_inpaint.config import SIZE
 from faceblur_inpaint.threshold import Rule, cut_level, regions
 
-UNSHIPPED = {DEFAULT: "no mask U-Net ships with this version: name a model file with --set detector.weights=FILE"}
-
 
 @dataclass
 class MaskUNetDetector:
@@ -35,9 +33,9 @@ class MaskUNetDetector:
     rule: Rule = option("floored", "where to cut: floored is otsu within floor..threshold; histogram marks in every picture")
     threshold: Annotated[float, Gt(0), Lt(1)] = option(0.5, "fixed: the probability to cut at; floored: the highest")
     floor: Annotated[float, Ge(0), Lt(1)] = option(0.3, "floored: the lowest probability to cut at")
-    sure: Annotated[float, Ge(0), Le(1)] = option(0.6, "floored: the probability that a region must reach somewhere")
+    sure: Annotated[float, Ge(0), Le(1)] = option(0.95, "floored: the probability that a region must reach somewhere")
     least: Annotated[float, Ge(0), Lt(1)] = option(0.0004, "smallest region that counts, as a share of the network's square")
-    grow: Annotated[float, Ge(1), Le(5)] = option(1.0, "1.1 hides a tenth more than the network marks, every way")
+    grow: Annotated[float, Ge(1), Le(5)] = option(1.4, "1.1 hides a tenth more than the network marks, every way")
     band: Annotated[float, Ge(0), Le(1)] = option(0.15, "width of the soft edge, as a share of the region's radius")
     model_files: list[Path] = field(init=False, repr=False)
     network_file: Path = field(init=False, repr=False)
@@ -47,7 +45,7 @@ class MaskUNetDetector:
     def __post_init__(self) -> None:
         if self.rule == "floored" and self.floor > self.threshold:
             raise UsageMistake(f"floor={self.floor:g} must not be above threshold={self.threshold:g}")
-        self.network_file = weights_file(self.weights, SHIPPED, "mask U-Net weights", UNSHIPPED)
+        self.network_file = weights_file(self.weights, SHIPPED, "mask U-Net weights")
         self.model_files = [self.network_file]
         quantized = f"{self.weights}-int8"
         self.quantized_file = locate(SHIPPED[quantized]) if quantized in SHIPPED else None
