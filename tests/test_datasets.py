@@ -440,7 +440,7 @@ def test_a_file_that_is_no_config(cli, tmp_path, text, code, part):
     if text:
         (tmp_path / "c.yaml").write_text(text)
     one_line(cli("dataset", "build", tmp_path / "c.yaml", "-o", tmp_path / "set"), code, part)
-    one_line(cli("dataset", "build", "faces12", "-o", tmp_path / "set"), 2, "Did you mean faces12k?")
+    one_line(cli("dataset", "build", "faces12", "-o", tmp_path / "set"), 2, "Did you mean faces12k or faces416?")
 
 
 def test_skip_bad_leaves_out_a_photo_with_a_bad_row_and_says_so(build, data, tmp_path):
