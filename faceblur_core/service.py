@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Literal
 
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, FORMATS, Photo, check_format, encode_photo, read_photo
+from faceblur_core.media.images import only_our_limit as only_our_limit  # for servers
 from faceblur_core.media.video import Encoding, VideoReader, held_codecs
 from faceblur_core.methods import YAML_SUFFIXES, Method, find_method, named_methods
 from faceblur_core.pipeline import close

@@ -42,10 +42,10 @@ def assess(
     \b
     faceblur assess public/ --set weights=model.onnx --json assessed.json
     """
-    from faceblur_core.cli.run import only_our_limit
     from faceblur_core.compare.assess import Assessor, pictures
     from faceblur_core.compare.assess import assess as judge
     from faceblur_core.compare.verify import usual_judges
+    from faceblur_core.media.images import only_our_limit
     from faceblur_core.options import parse_settings
 
     paths = pictures(photos)

@@ -134,7 +134,7 @@ def run(
     faceblur run --method mediapipe holiday.mp4 -o hidden.mp4
     faceblur run --method yunet --keep me.jpg holiday.mp4 -o hidden.mp4
     """
-    from faceblur_core.media.images import FORMAT_OF
+    from faceblur_core.media.images import FORMAT_OF, only_our_limit
     from faceblur_core.methods import find_method
     from faceblur_core.options import parse_settings
     from faceblur_core.plugins import installed_plugins
@@ -425,15 +425,3 @@ def _summary(counts: Counter[str], faces: int, kind: str, output: Path, *, previ
     total = counts.total()
     mark = " (previews, NOT anonymized)" if preview else ""
     return f"{total} {kind}{'' if total == 1 else 's'}: {', '.join(parts)} -> {output}{mark}"
-
-
-@contextlib.contextmanager
-def only_our_limit() -> Iterator[None]:
-    """Lift Pillow's own limit of pixels while --max-megapixels is in force."""
-    from PIL import Image
-
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before

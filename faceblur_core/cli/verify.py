@@ -44,9 +44,9 @@ def verify(folder: Path, original: Path, judges: tuple[str, ...], report: Path |
     \b
     faceblur verify public/ --original archive/ --json verified.json
     """
-    from faceblur_core.cli.run import only_our_limit
     from faceblur_core.compare.verify import Judges, pairs, usual_judges
     from faceblur_core.compare.verify import verify as look
+    from faceblur_core.media.images import only_our_limit
 
     names = list(judges) or usual_judges()
     team = Judges(names)

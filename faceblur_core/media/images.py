@@ -6,6 +6,7 @@ stays 16-bit, alpha stays, CMYK stays CMYK. What cannot be kept whole is refused
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import struct
@@ -572,3 +573,13 @@ def _deep_png(photo: Photo, exif: PillowImage.Exif) -> bytes:
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@contextlib.contextmanager
+def only_our_limit() -> Iterator[None]:
+    """Lift Pillow's own limit of pixels while ``max_pixels`` is in force."""
+    before, PillowImage.MAX_IMAGE_PIXELS = PillowImage.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        PillowImage.MAX_IMAGE_PIXELS = before

@@ -14,14 +14,14 @@ from fastapi import FastAPI, Query, Request, Response
 
 from faceblur_core import __version__
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
-from faceblur_core.service import FORMAT_NAMES, PhotoMethod, Served
+from faceblur_core.service import FORMAT_NAMES, PhotoMethod, Served, only_our_limit
 from faceblur_web.allowed import MOST_METHODS, Catalogue, Wanted
 from faceblur_web.described import BINARY, body, errors
 from faceblur_web.failures import add_errors, report, shown
 from faceblur_web.guard import LEASE, Guard
 from faceblur_web.job_routes import add_jobs
 from faceblur_web.jobs import Jobs
-from faceblur_web.limits import Limits, Refused, no_form, only_our_limit, read_body
+from faceblur_web.limits import Limits, Refused, no_form, read_body
 from faceblur_web.models import Anonymize, Compare, Comparison, Method, Methods, Result, Writing
 from faceblur_web.page_files import add_page
 from faceblur_web.workers import Shelf, Workers

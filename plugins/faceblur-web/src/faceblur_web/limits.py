@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -167,15 +167,3 @@ async def _parts(request: Request, what: str, megabytes: int, patience: float) -
 async def _soon(part: Awaitable[bytes], seconds: float) -> bytes:
     async with asyncio.timeout(seconds):
         return await part
-
-
-@contextlib.contextmanager
-def only_our_limit() -> Iterator[None]:
-    """Lift Pillow's own limit of pixels while ours is in force."""
-    from PIL import Image
-
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
