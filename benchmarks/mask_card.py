@@ -12,6 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import yaml
 from cards import FIGURES, SLICED, copy_curves, copy_facts, pictures, published
 from tables import table
 
@@ -86,8 +87,7 @@ YouTube Faces, Helen, AFW, UTKFace): whether weights made from them may be used 
 
 def page() -> str:
     run = json.loads((CARDS / NAME / "run.json").read_text())
-    config = (CARDS / NAME / "config.yaml").read_text()
-    options = dict(line.split(": ", 1) for line in config.splitlines() if ": " in line)
+    config = yaml.safe_load((CARDS / NAME / "config.yaml").read_text())
     with max(RESULTS.glob("mask-rules-*.csv")).open(newline="") as file:
         rules = list(csv.DictReader(file))
     sizes = {path.name: path.stat().st_size for path in sorted((PLUGIN / "src/faceblur_inpaint/weights").iterdir())}
@@ -97,15 +97,15 @@ def page() -> str:
     return PAGE.format(
         name=NAME,
         parameters=run["parameters"],
-        channels="grey" if options["channels"] == "1" else "RGB",
-        depth=options["channels"],
+        channels="grey" if config["channels"] == 1 else "RGB",
+        depth=config["channels"],
         files=", ".join(f"`{file}` ({size:,} bytes)" for file, size in sizes.items()),
         train=run["data"]["train"],
         val=run["data"]["val"],
         manifest=run["data"]["manifest_sha256"][:12],
         seed=run["seed"],
         epochs=run["epochs"],
-        half=options["half_size_epochs"],
+        half=config["half_size_epochs"],
         machine=f"{run['machine']}; {', '.join(f'{key} {value}' for key, value in run['versions'].items())}",
         hours=run["seconds"] / 3600,
         best=run["best"]["epoch"],
