@@ -56,9 +56,9 @@ def assess(
             items = list(judge(paths, assessor, workers, (lambda: bar.advance(bar.task_ids[0])) if bar else None))
     finally:
         assessor.close()
-    _tell(items, assessor.threshold)
+    _tell(items, assessor.meter.threshold)
     if report:
-        _write(report, items, assessor.threshold, names)
+        _write(report, items, assessor.meter.threshold, names)
     if any(item.fault or any(face.protected is False for face in item.faces) for item in items):
         sys.exit(1)
 

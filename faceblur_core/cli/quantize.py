@@ -38,14 +38,18 @@ def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, o
     from faceblur_core.media.files import save
     from faceblur_core.methods import find_method
     from faceblur_core.options import parse_settings
-    from faceblur_core.pipeline import network_of
+    from faceblur_core.pipeline import close, network_of
     from faceblur_core.plugins import installed_plugins
 
-    network = network_of(find_method(method, parse_settings(settings), installed_plugins()).make())
-    if network is None:
-        raise UsageMistake(f"method {method!r} has no network that could be quantized")
-    inputs = one_by_one(network.network_inputs(_picture(data / name)) for name in _listed(config))
-    model = float_model(network)
+    made = find_method(method, parse_settings(settings), installed_plugins()).make()
+    try:
+        network = network_of(made)
+        if network is None:
+            raise UsageMistake(f"method {method!r} has no network that could be quantized")
+        inputs = one_by_one(network.network_inputs(_picture(data / name)) for name in _listed(config))
+        model = float_model(network)
+    finally:
+        close(made)
     quantized = to_int8(model, inputs)
     if float_output:
         save(float_output, model)

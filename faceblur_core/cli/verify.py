@@ -22,7 +22,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 @click.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--original", type=FOLDER, required=True, help="Folder of the originals.")
+@click.option("--original", type=FOLDER, help="Folder of the originals. Without it faces are judged by how blurred they are.")
 @click.option(
     "--judge",
     "judges",
@@ -31,7 +31,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 )
 @click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every picture.")
 @workers_option
-def verify(folder: Path, original: Path, judges: tuple[str, ...], report: Path | None, workers: int) -> None:
+def verify(folder: Path, original: Path | None, judges: tuple[str, ...], report: Path | None, workers: int) -> None:
     """Look for faces that are left in the anonymized pictures of FOLDER, before they are published.
 
     Each picture is compared with the original of its path; the suffix may differ, as after faceblur run --format. Told are
@@ -39,23 +39,28 @@ def verify(folder: Path, original: Path, judges: tuple[str, ...], report: Path |
     pictures without a counterpart, of another size, and files that cannot be read. All frames of animations are looked at.
     The exit code is 1 if there is anything to tell.
 
+    Without originals every face that a judge finds is told, unless it is so blurred that it is protected: see faceblur assess.
+
     A detector that hid the faces seldom finds what it has missed: name judges that it does not consist of.
 
     \b
     faceblur verify public/ --original archive/ --json verified.json
+    faceblur verify public/
     """
-    from faceblur_core.compare.verify import Judges, pairs, usual_judges
+    from faceblur_core.compare.assess import BlindMeter
+    from faceblur_core.compare.verify import Judges, alone, pairs, usual_judges
     from faceblur_core.compare.verify import verify as look
     from faceblur_core.media.images import only_our_limit
 
     names = list(judges) or usual_judges()
     team = Judges(names)
-    items = pairs(folder, original)
+    items = pairs(folder, original) if original else alone(folder)
+    meter = None if original else BlindMeter({})
     _check_report(report, items)
     problems = 0
     try:
         with only_our_limit(), progress_bar("verifying", len(items)) as bar:
-            for item in look(items, team, workers, (lambda: bar.advance(bar.task_ids[0])) if bar else None):
+            for item in look(items, team, workers, (lambda: bar.advance(bar.task_ids[0])) if bar else None, meter):
                 for problem in item.problems():
                     problems += 1
                     click.echo(f"faceblur: {printable(item.name)}: {problem}", err=True)
@@ -65,6 +70,11 @@ def verify(folder: Path, original: Path, judges: tuple[str, ...], report: Path |
         _write(report, items, names, folder, original)
     bad = sum(any(True for _ in item.problems()) for item in items)
     click.echo(f"{len(items)} pictures: {bad} with problems ({problems} in all), judged by {', '.join(names)}")
+    if meter:
+        blurred = sum(still.protected for item in items for still in item.still_found)
+        click.echo(
+            f"without originals: faces that are found are protected from a degree of blur of {meter.threshold:.3f} on: {blurred}"
+        )
     if problems:
         sys.exit(1)
 
@@ -80,7 +90,7 @@ def _check_report(report: Path | None, items: Sequence[Verified]) -> None:
         raise UsageMistake(f"--json {report}: {report.parent} is no folder")
 
 
-def _write(report: Path, items: Sequence[Verified], judges: Sequence[str], folder: Path, original: Path) -> None:
+def _write(report: Path, items: Sequence[Verified], judges: Sequence[str], folder: Path, original: Path | None) -> None:
     from faceblur_core import __version__
     from faceblur_core.compare.verify import as_json
     from faceblur_core.media.files import write_whole
@@ -88,7 +98,7 @@ def _write(report: Path, items: Sequence[Verified], judges: Sequence[str], folde
     content = {
         "faceblur": __version__,
         "folder": str(folder),
-        "original": str(original),
+        "original": str(original) if original else None,
         "judges": list(judges),
         "problems": sum(1 for item in items for _ in item.problems()),
         "pictures": [as_json(item) for item in items],

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from faceblur_core.datasets.labels import Face, pictures_under
+from faceblur_core.datasets.labels import pictures_under
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order
 from faceblur_core.errors import UnreadableImage, UsageMistake
 from faceblur_core.media.images import read_photo
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.types import Anonymized, Image, Metric, Sample
+from faceblur_core.types import Anonymized, Ellipse, Image, Metric, Sample
 
 METRIC = "blur-degree"
 
@@ -42,6 +42,32 @@ class Assessed:
     fault: str = ""  #: why it cannot be read
 
 
+class BlindMeter:
+    """Tells how blurred faces are, by the picture alone."""
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        """Load the network.
+
+        :param options: of the metric
+        :raises UsageMistake: if the metric is not installed, or an option does not fit
+        :raises MissingWeights: if the network is not there
+        """
+        plugins = installed_plugins()
+        if METRIC not in plugins.names("metric"):
+            raise UsageMistake("what judges faces without their originals is not installed: install faceblur-blurdegree")
+        self._metric: Metric = plugins.make("metric", METRIC, options)
+        self.threshold = float(next(iter(self._metric.calibrate([]).values())))  #: degree of protected faces; nan: none is known
+
+    def __call__(self, image: Image, faces: Sequence[Ellipse]) -> list[float]:
+        """Return the degree of each face, 0..1."""
+        sample = Sample("", image, tuple(faces))
+        return [float(degree) for degree in self._metric(sample, Anonymized(image, np.ones(image.shape[:2], np.float32)))]
+
+    def protected(self, degree: float) -> bool | None:
+        """Return whether a face of that degree is protected; None without a threshold."""
+        return None if math.isnan(self.threshold) else degree >= self.threshold
+
+
 class Assessor:
     """Finds faces and judges them."""
 
@@ -50,13 +76,9 @@ class Assessor:
 
         :param options: of the metric
         :raises UsageMistake: if the metric is not installed, an option does not fit, or a detector is unknown
-        :raises MissingWeights: if no network ships and none is named
+        :raises MissingWeights: if a file of weights is not there
         """
-        plugins = installed_plugins()
-        if METRIC not in plugins.names("metric"):
-            raise UsageMistake("what judges faces is not installed: install faceblur-blurdegree")
-        self.metric: Metric = plugins.make("metric", METRIC, options)
-        self.threshold = float(next(iter(self.metric.calibrate([]).values())))
+        self.meter = BlindMeter(options)
         self.pool = DetectorPool(detectors)
 
     def __call__(self, path: Path) -> Assessed:
@@ -72,14 +94,11 @@ class Assessor:
         return assessed
 
     def _frame(self, number: int, image: Image) -> list[AssessedFace]:
-        faces = sorted(self.pool(image), key=lambda face: (face.ellipse.cy, face.ellipse.cx))
-        sample = Sample("", image, tuple(face.ellipse for face in faces))
-        degrees = self.metric(sample, Anonymized(image, np.ones(image.shape[:2], np.float32)))
-        return [self._judged(number, face, float(degree)) for face, degree in zip(faces, degrees, strict=True)]
-
-    def _judged(self, number: int, face: Face, degree: float) -> AssessedFace:
-        protected = None if math.isnan(self.threshold) else degree >= self.threshold
-        return AssessedFace(number, face.ellipse.bounds(), degree, protected)
+        faces = sorted((face.ellipse for face in self.pool(image)), key=lambda face: (face.cy, face.cx))
+        return [
+            AssessedFace(number, face.bounds(), degree, self.meter.protected(degree))
+            for face, degree in zip(faces, self.meter(image, faces), strict=True)
+        ]
 
     def close(self) -> None:
         self.pool.close()

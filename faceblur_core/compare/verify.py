@@ -1,4 +1,4 @@
-"""``faceblur verify``: look at anonymized pictures once more, beside their originals, with other detectors."""
+"""``faceblur verify``: look at anonymized pictures once more, with other detectors, beside their originals if these are there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from faceblur_core.compare.assess import BlindMeter
+from faceblur_core.datasets.labels import box_ellipse
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.images import read_photo
@@ -48,12 +50,14 @@ class StillFound:
     """A face in an output."""
 
     face: FoundFace
-    in_original: bool  #: it is where a face is in the original
+    in_original: bool = False  #: it is where a face is in the original
+    degree: float | None = None  #: of blur, 0..1, where there are no originals
+    protected: bool = False  #: it is blurred enough
 
 
 @dataclass
 class Verified:
-    """One output beside its original."""
+    """One output beside its original, or alone."""
 
     name: str  #: of the output, else of the original, relative to its folder
     output: Path | None
@@ -68,6 +72,11 @@ class Verified:
         yield from self.faults
         open_ = list(self.not_hidden)
         for still in self.still_found:
+            if still.protected:
+                continue
+            if still.degree is not None:
+                yield f"{still.face} is found: not protected, degree of blur {still.degree:.2f}"
+                continue
             same = [face for face in open_ if face.same(still.face)]
             open_ = [face for face in open_ if face not in same]
             yield f"{still.face} is {'still ' if still.in_original else ''}found" + (": nothing was hidden there" if same else "")
@@ -102,8 +111,18 @@ def pairs(outputs: Path, originals: Path) -> list[Verified]:
     without = set(given) - set(both.values())
     found = [Verified(name, made[name], given[both[name]] if name in both else None) for name in made]
     found += [Verified(name, None, given[name]) for name in without]
-    found += [Verified(str(folder), None, None, [reason]) for folder, reason in [*unlisted, *also_unlisted]]
-    return sorted(found, key=lambda item: item.name)
+    return sorted([*found, *_unlisted([*unlisted, *also_unlisted])], key=lambda item: item.name)
+
+
+def alone(outputs: Path) -> list[Verified]:
+    """Return what is to be verified without originals, by name. :raises UsageMistake: if the folder holds no picture"""
+    made, unlisted = _pictures(outputs, outputs.resolve().parent / ".faceblur-nowhere")
+    found = [Verified(name, path, None) for name, path in made.items()]
+    return sorted([*found, *_unlisted(unlisted)], key=lambda item: item.name)
+
+
+def _unlisted(folders: Sequence[tuple[Path, str]]) -> list[Verified]:
+    return [Verified(str(folder), None, None, [reason]) for folder, reason in folders]
 
 
 def _pictures(folder: Path, other: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
@@ -153,32 +172,52 @@ class Judges:
             pool.close()
 
 
-def verify(items: Sequence[Verified], judges: Judges, workers: int, advance: Advance | None = None) -> Iterator[Verified]:
+def verify(
+    items: Sequence[Verified], judges: Judges, workers: int, advance: Advance | None = None, meter: BlindMeter | None = None
+) -> Iterator[Verified]:
     """Yield the items in order, filled in.
 
+    :param meter: judges the faces that are found where there are no originals
     :raises FaceblurError: if a judge cannot start
     """
-    return in_order(lambda item: _look(item, judges), items, workers, advance)
+    return in_order(lambda item: _look(item, judges, meter), items, workers, advance)
 
 
-def _look(item: Verified, judges: Judges) -> Verified:
+def _look(item: Verified, judges: Judges, meter: BlindMeter | None) -> Verified:
     if item.output is None and item.original is None:  # a folder that cannot be listed
         return item
-    if item.original is None:
-        item.faults.append("has no original")
-    if item.output is None:
-        item.faults.append("has no output")
-        return item
-    output, original = _read(item.output, "", item), _read(item.original, "original: ", item)
     try:
-        before, after = (
-            [face for number, frame in enumerate(frames) for face in judges(frame, number)] for frames in (original, output)
-        )
+        if meter and item.output:
+            _look_alone(item, item.output, judges, meter)
+        else:
+            _look_beside(item, judges)
     except FaceblurError:
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's judge raises
         item.faults.append(f"could not be judged: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        return item
+    return item
+
+
+def _look_alone(item: Verified, output: Path, judges: Judges, meter: BlindMeter) -> None:
+    for number, image in enumerate(_read(output, "", item)):
+        found = judges(image, number)
+        degrees = meter(image, [box_ellipse(*face.box, *image.shape[:2]) for face in found])
+        item.still_found += [
+            StillFound(face, degree=degree, protected=bool(meter.protected(degree)))
+            for face, degree in zip(found, degrees, strict=True)
+        ]
+
+
+def _look_beside(item: Verified, judges: Judges) -> None:
+    if item.original is None:
+        item.faults.append("has no original")
+    if item.output is None:
+        item.faults.append("has no output")
+        return
+    output, original = _read(item.output, "", item), _read(item.original, "original: ", item)
+    before, after = (
+        [face for number, frame in enumerate(frames) for face in judges(frame, number)] for frames in (original, output)
+    )
     item.faces = len(before)
     item.still_found = [StillFound(face, any(face.same(other) for other in before)) for face in after]
     sizes = [_size(frames) for frames in (output, original)]
@@ -186,7 +225,6 @@ def _look(item: Verified, judges: Judges) -> Verified:
         item.not_hidden = [face for face in before if _unchanged(face, original[face.frame], output[face.frame])]
     elif output and original:
         item.faults.append(f"is {sizes[0]}, its original {sizes[1]}")
-    return item
 
 
 def _read(path: Path | None, what: str, item: Verified) -> list[Image]:
@@ -223,9 +261,15 @@ def as_json(item: Verified) -> dict[str, object]:
         "original": str(item.original) if item.original else None,
         "faults": item.faults,
         "faces_in_original": item.faces,
-        "still_found": [{**_face_json(still.face), "in_original": still.in_original} for still in item.still_found],
+        "still_found": [{**_face_json(still.face), **_told_of(still)} for still in item.still_found],
         "not_hidden": [_face_json(face) for face in item.not_hidden],
     }
+
+
+def _told_of(still: StillFound) -> dict[str, object]:
+    if still.degree is None:
+        return {"in_original": still.in_original}
+    return {"degree": round(still.degree, 4), "protected": still.protected}
 
 
 def _face_json(face: FoundFace) -> dict[str, object]:

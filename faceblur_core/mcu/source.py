@@ -37,16 +37,19 @@ def from_component(name: str, component: HasNetwork, photos: Iterable[Image], co
     model = int8_model(component)
     if model is None:
         batches = list(batches)
-        model = quantize(quantizable(float_model(component)), one_by_one(batches))
+        model = quantize(float_model(component), one_by_one(batches))
     return Int8Network(name, model, frames(parse(model), batches, count))
 
 
 def float_model(component: HasNetwork) -> bytes:
-    """Return a component's float network as a .tflite file. :raises FaceblurError: if its backend cannot make one"""
+    """Return a component's float network as a .tflite file that can be quantized.
+
+    :raises FaceblurError: if its backend cannot make one
+    """
     path = component.network_file
     if path.suffix == ".tflite" and not parse(model := read_model(path)).is_int8():
-        return model  # networks with several outputs too, which backends do not run
-    return make_backend(path).to_tflite(path)
+        return quantizable(model)  # networks with several outputs too, which backends do not run
+    return quantizable(make_backend(path).to_tflite(path))
 
 
 def one_by_one(batches: Iterable[Floats]) -> list[Floats]:

@@ -23,6 +23,7 @@ def kept_quiet(*, verbose: bool = False) -> Iterator[None]:
     if verbose:
         os.environ["YOLO_VERBOSE"] = "true"
     stay_offline()
+    from ultralytics.data import base as data_base
     from ultralytics.data import utils as data_utils
     from ultralytics.utils import LOGGER, callbacks
 
@@ -32,6 +33,7 @@ def kept_quiet(*, verbose: bool = False) -> Iterator[None]:
         with (
             mock.patch.object(data_utils, "check_font", _nothing),  # it would download Arial, for plots that are not made
             mock.patch.object(callbacks, "add_integration_callbacks", _nothing),  # telemetry, trackers, Ultralytics' platform
+            mock.patch.object(data_base, "LOCAL_RANK", -1 if verbose else 1),  # the bar of cache=ram asks for no other sign
         ):
             yield
     finally:

@@ -133,6 +133,8 @@ class _Run:
         if self.last and (self.out_dir / "best.pt").is_file():
             shutil.copyfile(self.out_dir / "best.pt", self.weights / "best.pt")  # Ultralytics' own may be half written
         callbacks = get_default_callbacks()
+        if self.config.device == "cpu":
+            callbacks["on_pretrain_routine_end"].append(self._suit_cpu)
         callbacks["on_train_epoch_start"].append(self._begin_epoch)
         callbacks["on_model_save"].append(self._keep_epoch)
         DetectionTrainer(overrides=self._overrides(), _callbacks=callbacks).train()
@@ -154,12 +156,20 @@ class _Run:
             "lrf": config.final_rate if config.schedule == "cosine" else 1.0,
             "patience": config.early_stopping,
             "cache": "ram" if config.cache == "ram" else False,
-            "amp": "bf16" if config.precision == "bfloat16" else False,  # fp16 would download a model to try it out
+            "amp": "bf16" if config.precision == "bfloat16" and config.device != "cpu" else False,  # "fp16" downloads a model
             "save_dir": str(self.checkpoint),
             "exist_ok": True,
             "plots": False,
             "verbose": False,
         }
+
+    def _suit_cpu(self, trainer: Any) -> None:
+        """Make training on a CPU faster by what Ultralytics keeps for GPUs: channels last, and 16 bits where they are wished."""
+        import torch
+
+        model = trainer.model.to(memory_format=torch.channels_last)
+        if self.config.precision == "bfloat16":
+            model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)  # what is saved is a copy made before
 
     def _begin_epoch(self, _: Any) -> None:
         self.started = time.monotonic()
