@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/detectors.py MACHINE [DETECTOR…] on the test sets wider, fddb and negatives; writes
 results/detectors-v1--MACHINE.csv, a row per detector and test set. Smaller faces and detections count for nothing, as outside an
-area range of COCO. Recall and precision are told at the detector's own threshold, then the best recall at which precision is still
-0.90 and 0.95 at any threshold, AP50 of these faces and of all, and the share of face-free photos with a box.
+area range of COCO. Recall and precision are told at the own threshold of the detector, then the best recall at which precision is
+still 0.90 and 0.95 at any threshold, AP50 of these faces and of all, and the share of face-free photos with a box.
 """
 
 from __future__ import annotations

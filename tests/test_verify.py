@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from faceblur_core.compare.assess import BlindMeter
 from photos import encoded, exif, frames
 
 # The test's detector ``corner`` finds a face in the first pixels, 4 x 4, wherever the very first is 200, 200, 200.
@@ -180,10 +181,52 @@ def test_the_usual_judges_find_a_portrait(cli, folders, astronaut):
     )
 
 
+@pytest.fixture
+def meter(monkeypatch):
+    """A face's degree is the level of the pixel at 1, 1, of 250; it is protected from 0.6 on."""
+
+    class Meter(BlindMeter):
+        def __init__(self, options):
+            assert options == {}
+            self.threshold = 0.6
+
+        def __call__(self, image, faces):
+            return [image[1, 1, 0] / 250 for _ in faces]
+
+    monkeypatch.setattr("faceblur_core.compare.assess.BlindMeter", Meter)
+
+
+def test_without_originals_faces_that_are_blurred_enough_are_no_problem(cli, folders, meter):
+    outputs = folders[1]
+    for name, level in (("sharp", 50), ("sub/blurred", 150)):
+        picture = bright()
+        picture[1, 1] = level
+        put(outputs / f"{name}.png", picture)
+    put(outputs / "none.png", dark()), (outputs / "bad.png").write_bytes(b"")
+    result = cli("verify", "out", "--judge", "corner", "--json", "report.json")
+    assert result.code == 1 and result.err.splitlines() == [
+        "faceblur: bad.png: the file is empty",
+        "faceblur: sharp.png: face at 0 0 4 4 (corner 1.00) is found: not protected, degree of blur 0.20",
+    ]
+    assert result.out == (
+        "4 pictures: 2 with problems (2 in all), judged by corner\n"
+        "1 faces were found that are protected: their degree of blur is 0.600 or more\n"
+    )
+    said = json.loads(Path("report.json").read_text())
+    found = {item["name"]: [(face["degree"], face["protected"]) for face in item["still_found"]] for item in said["pictures"]}
+    assert said["original"] is None and found == {
+        "bad.png": [],
+        "none.png": [],
+        "sharp.png": [(0.2, False)],
+        "sub/blurred.png": [(0.6, True)],
+    }
+    (outputs / "bad.png").unlink(), (outputs / "sharp.png").unlink()
+    assert cli("verify", "out", "--judge", "corner").code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["out"], "--original"),
         (["nowhere", "--original", "in"], "nowhere"),
         (["out", "--original", "in", "--judge", "nobody"], "no method named 'nobody'"),
         (["out", "--original", "in", "--judge", "wipe"], "finds no boxes"),

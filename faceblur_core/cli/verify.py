@@ -72,9 +72,7 @@ def verify(folder: Path, original: Path | None, judges: tuple[str, ...], report:
     click.echo(f"{len(items)} pictures: {bad} with problems ({problems} in all), judged by {', '.join(names)}")
     if meter:
         blurred = sum(still.protected for item in items for still in item.still_found)
-        click.echo(
-            f"without originals: faces that are found are protected from a degree of blur of {meter.threshold:.3f} on: {blurred}"
-        )
+        click.echo(f"{blurred} faces were found that are protected: their degree of blur is {meter.threshold:.3f} or more")
     if problems:
         sys.exit(1)
 
