@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from torch import nn
 
 from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UsageMistake
@@ -147,6 +148,21 @@ def test_an_interrupted_run_goes_on(config, tmp_path, monkeypatch):
     assert (tmp_path / "model.onnx").is_file()
     state = json.loads((tmp_path / "checkpoint" / "state.json").read_text())
     assert state["last"] == "epoch-2.pt" and {path.name for path in (tmp_path / "checkpoint").glob("*.pt")} == {"epoch-2.pt"}
+
+
+def test_on_a_cpu_it_computes_in_16_bits_where_they_are_wished_and_says_nothing(config, tmp_path, monkeypatch, capfd):
+    seen, real = set(), nn.Conv2d.forward
+
+    def forward(layer, x):
+        if layer.training:
+            seen.add(real(layer, x).dtype)
+        return real(layer, x)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", forward)
+    training.train(dataclasses.replace(config, epochs=1, precision="bfloat16", cache="ram"), tmp_path, progress=False)
+    assert seen == {torch.bfloat16} and capfd.readouterr() == ("", "")
+    weights = torch.load(tmp_path / "checkpoint" / "epoch-1.pt", weights_only=False)["ema"]
+    assert "forward" not in vars(weights) and len(rows(tmp_path)) == 1
 
 
 def test_a_finished_run_is_only_written_again(whole, config, capsys):
