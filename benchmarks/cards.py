@@ -129,7 +129,7 @@ def published(
     """
     testsets: dict[str, list[dict[str, str]]] = {}
     paths = {path: prefix for prefix in prefixes for path in RESULTS.glob(f"{prefix}*.csv")}
-    for path, prefix in sorted(paths.items()):
+    for path, prefix in sorted((path, prefix) for path, prefix in paths.items() if path.with_suffix(".json").is_file()):
         testset = path.stem.removeprefix(prefix)
         testsets.setdefault(testset, []).extend(row for row in rows_of(path) if row["method"] in methods and row["value"])
     parts = []

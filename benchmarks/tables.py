@@ -105,6 +105,28 @@ The int8 networks that ship as generated C, beside TensorFlow Lite for Microcont
 whose linker enforces a limit of RAM. Bytes of RAM with frame and stack; instructions of one picture, counted by QEMU.
 Measured by `python benchmarks/mcu_exact.py PHOTOS`.
 """
+DETECTORS_HEAD = """
+## {name}
+
+What the detectors find on their own, of faces of at least a tenth of the picture's height; smaller faces and boxes count for
+nothing. Recall and precision at an IoU of 0.5 and the default threshold; the best recall at any threshold whose precision is 0.90
+and 0.95; AP50 of these faces and of all; on face-free photos the share with a box. Measured by
+`python benchmarks/detectors.py {machine}`.
+"""
+BLUR_HEAD = """
+## {name}
+
+Networks of faceblur-blurdegree on faces with known degrees of blur: the test split of blur112, and 600 faces each moved along one
+angle and along any. Milliseconds for one face, one thread, the network alone. Measured by
+`faceblur blur-degree`, see [the card](../plugins/faceblur-blurdegree/cards/blur-degree.md).
+"""
+BLIND_HEAD = """
+## {name}
+
+Whether the network that ships in faceblur-blurdegree, which sees results alone, calls a face protected where the cosine between
+result and original does (threshold {threshold}), and how often it does where the cosine does not. Faces of all test sets of
+`faceblur compare all`; made by `python benchmarks/blur_card.py`.
+"""
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -200,6 +222,23 @@ def rules_section(path: Path) -> str:
     return f"{head}\n{table(rows, [key for key in rows[0] if not key.startswith('n ')])}\n"
 
 
+def detectors_section(path: Path) -> str:
+    rows = rows_of(path)
+    head = DETECTORS_HEAD.format(name=path.stem, machine=path.stem.partition("--")[2])
+    return f"{head}\n{table(rows, list(rows[0]))}\n"
+
+
+def blur_section(path: Path) -> str:
+    rows = [row for row in rows_of(path) if row["method"] == "all"]
+    return f"{BLUR_HEAD.format(name=path.stem)}\n{table(rows, [key for key in rows[0] if key != 'method'])}\n"
+
+
+def blind_section(path: Path) -> str:
+    rows = rows_of(path)
+    head = BLIND_HEAD.format(name=path.stem, threshold=rows[0]["threshold"])
+    return f"{head}\n{table(rows, [key for key in rows[0] if key != 'threshold'])}\n"
+
+
 def mcu_section(path: Path) -> str:
     rows = rows_of(path)
     return f"{MCU_HEAD.format(name=path.stem)}\n{table(rows, list(rows[0]))}\n"
@@ -214,6 +253,9 @@ def page() -> str:
         "inpainting": inpainting_section,
         "mask": rules_section,
         "mcu": mcu_section,
+        "detectors": detectors_section,
+        "blur": blur_section,
+        "blind": blind_section,
     }
     paths = sorted(RESULTS.glob("*.csv"))
     return HEAD + "".join(special.get(path.name.partition("-")[0], set_section)(path) for path in paths)

@@ -1,0 +1,120 @@
+"""Write the model card of the YOLO face weights from their training run and published results.
+
+Usage: python benchmarks/yolo_card.py [RUN] takes config.yaml, log.csv, run.json and curves from RUN (runs/train/yolo-face) into
+plugins/faceblur-yolo/cards/yolo-face, then writes cards/yolo-face.md; without RUN only the page is made anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+from cards import copy_curves, copy_facts, pictures, published
+from tables import COLUMNS, rows_of, table
+
+from faceblur_yolo import DEFAULT
+
+ROOT = Path(__file__).parents[1]
+CARDS, RESULTS = ROOT / "plugins/faceblur-yolo/cards", ROOT / "results"
+FILES = (
+    ROOT / "plugins/faceblur-yolo/src/faceblur_yolo/weights" / f"{DEFAULT}.pt",
+    ROOT / "plugins/faceblur-yolo-onnx/src/faceblur_yolo_onnx/weights" / f"{DEFAULT}.onnx",
+)
+CURVES = ("loss", "precision", "recall", "ap50")
+KINDS = ("val_precision", "val_recall", "val_ap50", "val_ap50_95")
+METHODS = ("yolo", "yolo-onnx", "yunet", "mediapipe", "haar")
+SLICED = [column for column in COLUMNS if column[0] in ("coverage >= 0.95", "missed per 1000", "cosine < 0.4")]
+
+PAGE = """# {name}
+
+A YOLO that finds faces: {parameters:,} parameters, three levels, one class.
+
+Made by `benchmarks/yolo_card.py` from the training run in [`{name}/`]({name}/) and the tables in `results/`.
+
+| | |
+|---|---|
+| files | {files} |
+| input, output | N x 3 x H x W, RGB in 0..1, H and W multiples of 32; N x 5 x A: centre, size (pixels), score |
+| data | `faceblur dataset build faces416`, `export-yolo`: {train:,} to train, {val:,} to validate; manifest `{manifest}` |
+| network | [`{model}`](../src/faceblur_yolo/models/{model}), from random weights |
+| training | [config]({name}/config.yaml), seed {seed}, {epochs} epochs at {imgsz} pixels; [log]({name}/log.csv) |
+| machine | {machine} |
+
+## Training
+
+{epochs} epochs in {hours:.1f} hours on two cores that did other work too; the best is epoch {best:.0f}.
+
+{curves}
+
+## Validation
+
+On {val:,} validation pictures with faces from 3 % of the height, at {imgsz} pixels, by Ultralytics, at the threshold where
+precision and recall are best together:
+
+{validated}
+
+## Beside other detectors
+
+The detectors alone, by `python benchmarks/detectors.py MACHINE`, on faces of at least a tenth of the picture's height; see
+[results](../../../results/README.md). YOLO looks at 640 pixels, the default of `imgsz`. The goal was a recall of 0.93 at a
+precision of 0.90 on wider, 0.95 at 0.95 on fddb, and a box on at most 3 % of the face-free photos.
+
+{detectors}
+
+## On the test sets
+
+`faceblur compare all`, then `python benchmarks/publish.py RUN MACHINE`. Figures are `value [low, high]`, 95 % intervals;
+definitions: docs/metrics.md.
+
+{compared}
+## Per category
+
+{sliced}
+## Limits
+
+- What it fails on, beside the other detectors: [docs/detectors.md](../../../docs/detectors.md).
+- It was trained for minutes on two cores, not for days on a GPU: small faces in crowds are where larger networks find more.
+
+## Licence
+
+The weights were made with Ultralytics and are, in Ultralytics' reading, under AGPL-3.0. They were trained on photos whose owners
+allow research use only (WIDER FACE, CelebA-HQ, YouTube Faces, Helen, AFW, UTKFace): whether weights made from them may be used
+commercially is for you to decide.
+"""
+
+
+def page() -> str:
+    run = json.loads((CARDS / DEFAULT / "run.json").read_text())
+    config = yaml.safe_load((CARDS / DEFAULT / "config.yaml").read_text())
+    detectors = rows_of(max(RESULTS.glob("detectors-*.csv")))
+    return PAGE.format(
+        name=DEFAULT,
+        parameters=run["parameters"],
+        files=", ".join(f"`{path.name}` ({path.stat().st_size:,} bytes)" for path in FILES),
+        train=run["data"]["train"],
+        val=run["data"]["val"],
+        manifest=run["data"]["manifest_sha256"][:12],
+        model=config["model"],
+        imgsz=config["imgsz"],
+        seed=run["seed"],
+        epochs=run["epochs"],
+        machine=f"{run['machine']}; {', '.join(f'{key} {value}' for key, value in run['versions'].items())}",
+        hours=run["seconds"] / 3600,
+        best=run["best"]["epoch"],
+        curves=pictures(DEFAULT, CURVES),
+        validated=table([{kind: f"{run['best'][kind]:.3f}" for kind in KINDS}], KINDS),
+        detectors=table(detectors, list(detectors[0])),
+        compared=published(("",), METHODS, COLUMNS),
+        sliced=published(("",), METHODS[:1], SLICED, sliced=True),
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        shutil.rmtree(CARDS / DEFAULT, ignore_errors=True)
+        copy_facts(Path(sys.argv[1]), CARDS)
+        copy_curves(Path(sys.argv[1]), CARDS / DEFAULT, CURVES)
+    (CARDS / f"{DEFAULT}.md").write_text(page())
