@@ -42,7 +42,7 @@ from truth import SHARED, wider
 
 PHOTOS, LARGE, SEED = {"wider": 300, "12mp": 30}, 12e6, 0
 ONE_BY_ONE = {"wider": 40, "12mp": 3}  #: photos that deface gets in calls of their own
-METHODS = ["mediapipe", "mediapipe,detector.range=short", "yunet"]
+METHODS = ["mediapipe", "mediapipe,detector.range=short", "yunet", "yolo-onnx", "yolo"]
 STAGES = ("read", "decode", "detect", "obfuscate", "encode", "write")
 STARTS = 10
 WORKERS = min(8, os.cpu_count() or 1)  #: faceblur's default

@@ -168,6 +168,7 @@ def set_section(path: Path) -> str:
     thresholds = [f"{value['calibrated']:.3f}" for value in about["thresholds"].values()]
     remarks = [f"Still detected: the judge is {' or '.join(judges)}, never the method's own detector."] if judges else []
     remarks += [f"The calibrated threshold of the cosine is {thresholds[0]}."] if thresholds else []
+    remarks += [about["remark"]] if "remark" in about else []
     chance = [row["value"] for row in rows if row["statistic"] == "chance" and row["slice"] == "all" and row["value"]]
     remarks += [f"Re-identified: rank-1 of the worst attack; a guess would have {float(chance[0]):.3f}."] if chance else []
     head = SET_HEAD.format(

@@ -15,7 +15,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 from faceblur_core.testsets.format import open_testset
 
-METHODS = ("haar", "yunet", "yunet+pixelate", "yunet+solid", "yunet+inpaint", "mask-unet+inpaint", "unet-student-v1-int8")
+METHODS = (
+    "haar",
+    "yunet",
+    "yolo-onnx",
+    "yunet+pixelate",
+    "yunet+solid",
+    "yunet+inpaint",
+    "mask-unet+inpaint",
+    "unet-student-v1-int8",
+)
 SHOWN = ("frontal-1", "medium-2", "multiple-2", "difficult-1", "difficult-7", "face-free-1")
 CELL, LINE = 240, 26  # pixels: side of a picture in the sheet, height of its caption
 

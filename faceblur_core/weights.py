@@ -64,12 +64,11 @@ def locate(weights: Weights) -> Path:
     return path
 
 
-def weights_file(text: str, shipped: Mapping[str, Weights], what: str, unshipped: Mapping[str, str] | None = None) -> Path:
+def weights_file(text: str, shipped: Mapping[str, Weights], what: str) -> Path:
     """Return the model file that ``text`` names: one of those that ship, or a path.
 
     :param what: the kind of file, for the message
-    :param unshipped: names that do not ship with this version, each with what to say of it
-    :raises MissingWeights: if it is one of ``unshipped``, or as :func:`locate`
+    :raises MissingWeights: as :func:`locate`
     :raises UnknownName: if it is neither a name nor a file
     """
     if text in shipped:
@@ -77,8 +76,6 @@ def weights_file(text: str, shipped: Mapping[str, Weights], what: str, unshipped
     path = Path(text)
     if path.is_file():
         return path
-    if unshipped and text in unshipped:
-        raise MissingWeights(unshipped[text])
     raise UnknownName(what, text, shipped)
 
 

@@ -707,7 +707,7 @@ def test_a_terminal_sees_progress(portrait, tmp_path):
 
 def test_real_photos_with_every_detector(cli, tmp_path, shared):
     chosen = sorted((shared / "data" / "celebahq" / "test").rglob("*.jpg"))[:6]
-    for method in ("haar", "yunet", "mediapipe", "yolo"):
+    for method in ("haar", "yunet", "mediapipe", "yolo", "yolo-onnx"):
         result = cli("run", "-m", method, *chosen, "-o", tmp_path / method)
         assert result.code == 0 and result.err == "", result.err
         for path in chosen:

@@ -45,6 +45,7 @@ SUMMARY = (
     Column("gap frames / 1000", "gap-frames", "mean", 1, 1000, group="privacy"),
     Column("still detected", "still-detected", "mean", group="privacy"),
     Column("cosine < 0.4", "cosine", "share<0.4", group="privacy"),
+    Column("protected, by the result alone", "blur-degree", "share>=protected", group="privacy"),
     Column("re-identified, worst attack", "reidentified", "rank-1", group="privacy"),
     Column("PSNR outside, 128 px", "psnr-outside-128", "mean<=100", 1, group="utility"),
     Column("over-blur", "over-blur", "mean", 4, group="utility"),

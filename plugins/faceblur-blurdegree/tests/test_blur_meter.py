@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 
+from faceblur_blurdegree import SHIPPED
 from faceblur_blurdegree.crop import MARGIN, SIZE, face_square
 from faceblur_blurdegree.data import facts, load_split, read_labels, targets
 from faceblur_blurdegree.evaluation import ALL, ranks, scores, spearman
@@ -20,7 +22,8 @@ from faceblur_blurdegree.meter import load_meter, weights_file
 from faceblur_blurdegree.metrics import BlurDegree
 from faceblur_core.datasets.blur_faces import square_about
 from faceblur_core.datasets.crops import render
-from faceblur_core.errors import FaceblurError, MissingWeights, UnknownName
+from faceblur_core.errors import FaceblurError, UnknownName
+from faceblur_core.media.images import read_photo
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import CommandContract, MetricContract, noise_image
 from faceblur_core.types import Anonymized, Ellipse, Sample
@@ -90,12 +93,39 @@ def test_other_files_are_refused(bright, tmp_path):
         assert "\n" not in caught.value.message
 
 
-def test_no_weights_ship_yet_and_it_says_so(bright):
+def test_what_ships_is_what_the_table_says():
+    for name, weights in SHIPPED.items():
+        path = weights_file(name)
+        assert path.parent.name == "weights" and path.stat().st_size == weights.size < 3_000_000
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == weights.sha256[0]
+        assert 0.6 < load_meter(path).threshold < 0.8
+
+
+def test_other_weights_by_name_or_file(bright):
     assert weights_file(str(bright)) == bright
-    with pytest.raises(MissingWeights, match="no blur-degree network ships with this version: name a model file"):
-        BlurDegree()
     with pytest.raises(UnknownName, match="no blur-degree weights named 'best'"):
         BlurDegree("best")
+
+
+def test_it_orders_blurs_of_real_faces_as_the_recogniser_does(shared):
+    """Portraits that it was not trained on, blurred four times as much each time; floors are below what was measured."""
+    plugins = installed_plugins()
+    find, cosine, meter = plugins.make("detector", "yunet"), plugins.make("metric", "cosine"), BlurDegree()
+    told, true = [], []
+    for path in sorted((shared / "data/celebahq/test/images").glob("*"))[:40]:
+        photo = read_photo(path.read_bytes()).frames[0].rgb()
+        found = find(photo)
+        x1, y1, x2, y2 = (float(side) for side in found.boxes[0])
+        face = Ellipse((x1 + x2) / 2, (y1 + y2) / 2, (x2 - x1) / 2, (y2 - y1) / 2)
+        sample = Sample("", photo, (face,), landmarks=(found.landmarks[0],))
+        for sigma in (0, 0.015, 0.06, 0.2):
+            blurred = cv2.GaussianBlur(photo, (0, 0), sigma * (y2 - y1)) if sigma else photo
+            result = Anonymized(blurred, np.ones(photo.shape[:2], np.float32))
+            told.append(meter(sample, result)[0])
+            true.append(1 - cosine(sample, result)[0])
+    told, true = np.array(told).reshape(-1, 4), np.clip(np.array(true).reshape(-1, 4), 0, 1)
+    assert (np.diff(told, axis=1) > 0).mean() > 0.95 and told[:, 0].mean() < 0.2 and told[:, 3].mean() > 0.75
+    assert spearman(told.ravel(), true.ravel()) > 0.85 and np.abs(told - true).mean() < 0.12
 
 
 # --- the metric
@@ -121,19 +151,17 @@ def test_the_threshold_is_the_files_unless_another_is_given(bright):
 # --- comparing
 
 
-def test_a_comparison_of_all_metrics_passes_it_over_until_it_is_named(bright, tmp_path):
+def test_a_comparison_of_all_metrics_has_it(bright, monkeypatch):
     from faceblur_core.compare.config import CompareConfig, plan
 
     def metrics(**more):
         found = plan(CompareConfig(["haar"], ["samples"], **more), installed_plugins())
         return [spec.name for spec in found.metrics]
 
-    assert BlurDegree.by_name_only
+    assert {"blur-degree", "coverage"} <= set(metrics()) and metrics(metrics=["blur-degree"]) == ["blur-degree"]
+    monkeypatch.setattr(BlurDegree, "by_name_only", True, raising=False)
     assert "blur-degree" not in metrics() and "coverage" in metrics()
     assert "blur-degree" in metrics(options={"blur-degree": {"weights": str(bright)}})
-    assert metrics(metrics=["blur-degree"], options={"blur-degree": {"weights": str(bright)}}) == ["blur-degree"]
-    with pytest.raises(MissingWeights, match="no blur-degree network ships"):
-        metrics(metrics=["blur-degree"])
 
 
 def test_compare_gives_its_figures(bright, tmp_path):
@@ -192,8 +220,9 @@ def test_assess_without_weights_without_pictures_and_with_bad_files_is_one_line(
         assert "Traceback" not in result.stderr
         return result.returncode, result.stderr.strip()
 
-    code, said = lines(photos)
-    assert code == 1 and said.startswith("faceblur: no blur-degree network ships") and "\n" not in said
+    code, said = lines(photos, "--set", "weights=none.onnx")
+    assert code == 2 and said.startswith("faceblur: no blur-degree weights named 'none.onnx'") and "\n" not in said
+    assert lines(photos) == (1, "")
     (tmp_path / "none").mkdir()
     code, said = lines(tmp_path / "none", "--set", f"weights={bright}")
     assert code == 2 and "no pictures in" in said and "\n" not in said

@@ -1,18 +1,19 @@
 """Ultralytics models: the face model on real photos, person models by their head part, class filters, ONNX."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from skimage import data
 
-from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import DetectorContract
 from faceblur_core.types import box_iou
-from faceblur_core.weights import present
-from faceblur_yolo import DEFAULT
+from faceblur_core.weights import locate
+from faceblur_yolo import SHIPPED
 from faceblur_yolo.detector import choose_classes, head_part
 
-pytestmark = pytest.mark.skipif(present(DEFAULT) is None, reason=f"needs {DEFAULT.file} in FACEBLUR_MODELS; it has no download")
 FACE = np.float32([[178, 65, 269, 176]])  # of the astronaut
 
 
@@ -29,6 +30,20 @@ def test_the_astronauts_face_is_found_where_it_is():
     found = make()(data.astronaut())
     assert box_iou(FACE, found.boxes[:1])[0, 0] > 0.7
     assert len(make()(data.coffee())) == 0
+
+
+def test_what_ships_is_what_the_table_says_and_small():
+    for weights in SHIPPED.values():
+        path = locate(weights)
+        assert path.parent.name == "weights" and path.stat().st_size == weights.size <= 6_000_000
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == weights.sha256[0]
+
+
+def test_a_model_in_the_folder_of_models(shared, monkeypatch):
+    monkeypatch.setenv("FACEBLUR_MODELS", str(shared / "models"))
+    detector = make(weights="yolov8p-face-v2.pt")
+    assert detector.model_files == [shared / "models" / "yolov8p-face-v2.pt"]
+    assert box_iou(FACE, detector(data.astronaut()).boxes[:1])[0, 0] > 0.7
 
 
 def test_the_confidence_is_used():
@@ -84,13 +99,13 @@ def test_an_onnx_file_gives_the_boxes_of_its_checkpoint(tmp_path, shared):
     copy = tmp_path / "face.pt"
     shutil.copy(shared / "models" / "yolov8p-face-v2.pt", copy)
     onnx = YOLO(str(copy)).export(format="onnx", imgsz=640, simplify=False, verbose=False)
-    ours, theirs = make()(data.astronaut()), make(weights=str(onnx))(data.astronaut())
+    ours, theirs = (make(weights=str(file))(data.astronaut()) for file in (copy, onnx))
     np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1)
     assert theirs.scores[0] == pytest.approx(ours.scores[0], abs=0.01)
 
 
 def test_files_that_are_no_models_are_one_line(tmp_path):
-    with pytest.raises(FaceblurError, match="no model file nothing.pt"):
+    with pytest.raises(UnknownName, match="no YOLO weights named 'nothing.pt'"):
         make(weights="nothing.pt")
     (tmp_path / "noise.pt").write_bytes(b"noise")
     with pytest.raises(FaceblurError, match="is no model that Ultralytics can load") as caught:

@@ -10,7 +10,16 @@ from faceblur_core.hookspecs import Weights
 DEFAULT = "blur-degree"  #: the network in ``SHIPPED`` that is used when none is named
 
 #: networks that ``weights=`` knows by name, files in this package's folder ``weights``
-SHIPPED: dict[str, Weights] = {}
+SHIPPED = {
+    DEFAULT: Weights(
+        file="blur-degree.onnx",
+        sha256=("3cdab3341f6c870a4138e4db1f8f0643797cbb060ac1d02e763bd16c391836a6",),
+        licence="MIT; trained on photos that are for research only, see the model card",
+        size=549_639,
+        package="faceblur_blurdegree",
+        source="faceblur-blurdegree",
+    )
+}
 
 
 @hookimpl

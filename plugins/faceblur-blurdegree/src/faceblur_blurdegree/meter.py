@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from faceblur_blurdegree import DEFAULT, SHIPPED
+from faceblur_blurdegree import SHIPPED
 from faceblur_blurdegree.crop import MARGIN, SIZE
 from faceblur_core import weights as core_weights
 from faceblur_core.errors import FaceblurError
@@ -18,9 +18,6 @@ from faceblur_core.errors import FaceblurError
 Faces = NDArray[np.uint8]  #: N x 112 x 112 x 3, RGB
 KIND = "faceblur blur-degree"  #: what a model file of ours says it is
 BATCH = 64  #: faces at once
-UNSHIPPED = {
-    DEFAULT: "no blur-degree network ships with this version: name a model file with weights=FILE, in faceblur assess with --set"
-}
 
 
 @dataclass
@@ -83,7 +80,6 @@ def _number(said: dict[str, str], key: str, default: float) -> float:
 def weights_file(text: str) -> Path:
     """Return the model file that ``text`` names: one that ships, or a path.
 
-    :raises MissingWeights: if it is the default, and none ships
     :raises UnknownName: if it is neither
     """
-    return core_weights.weights_file(text, SHIPPED, "blur-degree weights", UNSHIPPED)
+    return core_weights.weights_file(text, SHIPPED, "blur-degree weights")

@@ -12,7 +12,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
 
-from faceblur_blurdegree import DEFAULT, SHIPPED
+from faceblur_blurdegree import DEFAULT
 from faceblur_blurdegree.crop import face_square
 from faceblur_blurdegree.meter import Meter, load_meter, weights_file
 from faceblur_core.types import Anonymized, Sample, option
@@ -31,7 +31,6 @@ class BlurDegree:
     model_files: list[Path] = field(init=False, repr=False)
     protected_from: float = field(init=False, repr=False)  #: the threshold in force; nan if there is none
 
-    by_name_only: ClassVar[bool] = DEFAULT not in SHIPPED
     group: ClassVar[str] = "privacy"
     unit: ClassVar[str] = "degree of blur"
     per: ClassVar[Literal["face", "image"]] = "face"

@@ -10,7 +10,16 @@ from faceblur_core.hookspecs import Weights
 DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is named
 
 #: networks that ``weights=`` knows by name, files in this package's folder ``weights``
-SHIPPED: dict[str, Weights] = {}
+SHIPPED = {
+    DEFAULT: Weights(
+        file="yolo-face.onnx",
+        sha256=("cfef7cf30255839efefe16d142940f0de9b09fba80c3032deabf556432fbae96",),
+        licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
+        size=1_854_365,
+        package="faceblur_yolo_onnx",
+        source="faceblur-yolo-onnx",
+    )
+}
 
 
 @hookimpl
@@ -19,5 +28,6 @@ def faceblur_detectors() -> Iterable[Component]:
         name="yolo-onnx",
         summary="A YOLO face model in an ONNX file, on ONNX Runtime",
         factory="faceblur_yolo_onnx.detector:YoloOnnxDetector",
+        licence="MIT AND AGPL-3.0-only",
         weights=tuple(SHIPPED.values()),
     )

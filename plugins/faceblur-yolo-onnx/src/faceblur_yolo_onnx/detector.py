@@ -20,7 +20,6 @@ from faceblur_core.weights import weights_file
 from faceblur_yolo_onnx import DEFAULT, SHIPPED
 from faceblur_yolo_onnx.frame import STRIDE, Frame, fitted, fixed
 
-UNSHIPPED = {DEFAULT: "no YOLO face model ships with this version: name an ONNX file with --set detector.weights=FILE"}
 MOST = 3000  #: boxes that suppression looks at, the best first
 
 
@@ -37,7 +36,7 @@ class YoloOnnxDetector:
     model_files: list[Path] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        path = weights_file(self.weights, SHIPPED, "YOLO face weights", UNSHIPPED)
+        path = weights_file(self.weights, SHIPPED, "YOLO face weights")
         self.model_files = [path]
         self._session = _session(path, self.threads)
         given = self._session.get_inputs()[0]

@@ -6,13 +6,19 @@ from collections.abc import Iterable
 
 from faceblur_core import Component, Weights, hookimpl
 
-DEFAULT = Weights(
-    file="yolov8p-face-v2.pt",
-    sha256=("aa25b4d94ed32b97d8ed2d8841988cd0a72e449f07f4e3d6ca0efc0e850bbc93",),
-    licence="AGPL-3.0-only",
-    size=1_484_747,
-    source="or name any face or person model with detector.weights=FILE",
-)
+DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is named
+
+#: networks that ``weights=`` knows by name, files in this package's folder ``weights``
+SHIPPED = {
+    DEFAULT: Weights(
+        file="yolo-face.pt",
+        sha256=("3c3804d39256839e7d46890e26ef5ee1ee989c1073685ebcd0ff0b37ccde5796",),
+        licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
+        size=1_951_015,
+        package="faceblur_yolo",
+        source="faceblur-yolo",
+    )
+}
 
 
 @hookimpl
@@ -22,7 +28,7 @@ def faceblur_detectors() -> Iterable[Component]:
         summary="Any Ultralytics face or person model, .pt or .onnx",
         factory="faceblur_yolo.detector:YoloDetector",
         licence="MIT AND AGPL-3.0-only",
-        weights=(DEFAULT,),
+        weights=tuple(SHIPPED.values()),
     )
 
 

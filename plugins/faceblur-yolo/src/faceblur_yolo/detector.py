@@ -12,8 +12,8 @@ from annotated_types import Ge, Gt, Le
 
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.types import Detections, Floats, Image, option
-from faceblur_core.weights import local_folder, locate
-from faceblur_yolo import DEFAULT
+from faceblur_core.weights import local_folder, weights_file
+from faceblur_yolo import DEFAULT, SHIPPED
 from faceblur_yolo.library import stay_offline
 
 
@@ -21,7 +21,7 @@ from faceblur_yolo.library import stay_offline
 class YoloDetector:
     """A face model reports faces. Of a person model the head part of each person is reported. Scores from 0 to 1."""
 
-    weights: str | None = option(None, "model file, .pt or .onnx; by default the face model in FACEBLUR_MODELS")
+    weights: str = option(DEFAULT, "a network that ships, or a model file, .pt or .onnx, here or in FACEBLUR_MODELS")
     conf: Annotated[float, Ge(0), Le(1)] = option(0.25, "weakest face to report")
     iou: Annotated[float, Gt(0), Le(1)] = option(0.7, "boxes that overlap more are one face")
     imgsz: Annotated[int, Ge(32)] = option(640, "longer side in pixels at which the network looks")
@@ -32,7 +32,7 @@ class YoloDetector:
     model_files: list[Path] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.model_files = [_model_path(self.weights) if self.weights else locate(DEFAULT)]
+        self.model_files = [_model_path(self.weights)]
         stay_offline()
         from ultralytics import YOLO
 
@@ -68,12 +68,11 @@ class YoloDetector:
         return Detections(np.where(person[:, None], head_part(boxes, self.head), boxes), found.conf.cpu().numpy())
 
 
-def _model_path(name: str) -> Path:
+def _model_path(text: str) -> Path:
     folder = local_folder()
-    for path in (Path(name), *([folder / name] if folder else [])):
-        if path.is_file():
-            return path
-    raise FaceblurError(f"detector.weights: no model file {name}, neither here nor in FACEBLUR_MODELS")
+    if folder and text not in SHIPPED and not Path(text).is_file() and (folder / text).is_file():
+        return folder / text
+    return weights_file(text, SHIPPED, "YOLO weights")
 
 
 def choose_classes(names: Mapping[int, str], wanted: Sequence[str] | None) -> tuple[list[int], list[int]]:
