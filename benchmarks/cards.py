@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -102,11 +103,13 @@ def take(runs: Path) -> None:
 
 
 def copy_facts(run: Path, cards: Path) -> None:
-    """Copy what tells how a run went, if there is such a run."""
+    """Copy what tells how a run went, if there is such a run; of folders only what follows sets/ or runs/ stays."""
     if (run / "run.json").is_file():
         (cards / run.name).mkdir(parents=True, exist_ok=True)
-        for file in ("config.yaml", "log.csv", "run.json"):
+        for file in ("log.csv", "run.json"):
             shutil.copyfile(run / file, cards / run.name / file)
+        config = re.sub(r"^(\w+: ).*/((?:sets|runs)/)", r"\1\2", (run / "config.yaml").read_text(), flags=re.MULTILINE)
+        (cards / run.name / "config.yaml").write_text(config)
 
 
 def copy_curves(run: Path, target: Path, curves: Sequence[str]) -> None:
