@@ -124,15 +124,24 @@ def pictures(name: str, curves: Sequence[str]) -> str:
 
 
 def published(
-    prefixes: Sequence[str], methods: Sequence[str], figures: Sequence[Figure] = FIGURES, *, sliced: bool = False
+    prefixes: Sequence[str],
+    methods: Sequence[str],
+    figures: Sequence[Figure] = FIGURES,
+    *,
+    sliced: bool = False,
+    remarked: bool = True,
 ) -> str:
     """Return a heading and a table for each test set: a row per method, or per slice of the first method.
 
     :param prefixes: of the files in results/ that hold them, a longer one behind the shorter one that it begins with
+    :param remarked: take tables too that have a remark on weights that do not ship
     """
     testsets: dict[str, list[dict[str, str]]] = {}
     paths = {path: prefix for prefix in prefixes for path in RESULTS.glob(f"{prefix}*.csv")}
-    for path, prefix in sorted((path, prefix) for path, prefix in paths.items() if path.with_suffix(".json").is_file()):
+    for path, prefix in sorted(paths.items()):
+        about = path.with_suffix(".json")
+        if not about.is_file() or not (remarked or "remark" not in json.loads(about.read_text())):
+            continue
         testset = path.stem.removeprefix(prefix)
         testsets.setdefault(testset, []).extend(row for row in rows_of(path) if row["method"] in methods and row["value"])
     parts = []

@@ -165,7 +165,7 @@ def set_section(path: Path) -> str:
     rows, about = rows_of(path), json.loads(path.with_suffix(".json").read_text())
     testset = about["testset"]
     judges = sorted({row["note"] for row in rows if row["metric"] == "still-detected" and row["note"]})
-    thresholds = [f"{value['calibrated']:.3f}" for value in about["thresholds"].values()]
+    thresholds = [f"{value['calibrated']:.3f}" for value in about["thresholds"].values() if "calibrated" in value]
     remarks = [f"Still detected: the judge is {' or '.join(judges)}, never the method's own detector."] if judges else []
     remarks += [f"The calibrated threshold of the cosine is {thresholds[0]}."] if thresholds else []
     remarks += [about["remark"]] if "remark" in about else []

@@ -25,7 +25,7 @@ VERDICTS = {True: "protected", False: "not protected", None: "-"}
     "--detector",
     "detectors",
     multiple=True,
-    help="What finds the faces. Repeatable. Default: yunet, mediapipe and yolo, those that are here.",
+    help="What finds the faces. Repeatable. Default: yunet and mediapipe, those that are here.",
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="weights=FILE, threshold=0.7, threads. Repeatable.")
 @click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every face.")

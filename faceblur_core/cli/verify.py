@@ -27,7 +27,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
     "--judge",
     "judges",
     multiple=True,
-    help="Detector, or method, that looks for faces. Repeatable. Default: yunet, mediapipe and yolo, those that are here.",
+    help="Detector, or method, that looks for faces. Repeatable. Default: yunet and mediapipe, those that are here.",
 )
 @click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every picture.")
 @workers_option

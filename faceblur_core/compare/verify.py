@@ -19,7 +19,7 @@ from faceblur_core.run.jobs import plan_jobs
 from faceblur_core.types import Image, box_iou
 from faceblur_core.weights import present
 
-JUDGES = ("yunet", "mediapipe", "yolo")  #: those of them that are installed, with their weights
+JUDGES = ("yunet", "mediapipe")  #: those of them that are installed, with their weights
 SAME = 0.4  #: intersection over union at which two boxes are of one face
 UNCHANGED = 3.0  #: mean difference in a face's box, of 255 levels: up to it, it was encoded anew and nothing more
 
