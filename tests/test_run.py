@@ -483,7 +483,7 @@ def test_resuming_harms_no_file_that_is_no_manifest(cli, portrait, tmp_path):
 def test_a_run_that_cannot_start_leaves_the_old_manifest(cli, portrait, tmp_path):
     (tmp_path / "m.jsonl").write_text('{"input": "old"}\n')
     base = ("run", "-m", "yolo", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl", "--overwrite")
-    assert cli(*base, "--set", "detector.weights=nowhere.pt").code == 1
+    assert cli(*base, "--set", "detector.weights=nowhere.pt").code == 2
     assert (tmp_path / "m.jsonl").read_text() == '{"input": "old"}\n'
 
 
