@@ -139,11 +139,10 @@ def test_what_is_no_range_gets_all(client, clip, asked, monkeypatch):
         ("clip", {"method": "yolo", "set": "detector.conf=0.5"}, "method 'yolo' cannot be used on this server"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(client, clip, folder, monkeypatch, tmp_path, body, query, message):
+def test_what_cannot_be_done_is_said_in_one_line(client, clip, folder, monkeypatch, tmp_path_factory, body, query, message):
     if query.get("method") == "yolo":
-        monkeypatch.setenv("FACEBLUR_MODELS", str(tmp_path))
-        monkeypatch.setenv("FACEBLUR_CACHE", str(tmp_path))
-        (tmp_path / "yolo-face.pt").write_bytes(b"another file")
+        (models := tmp_path_factory.mktemp("models") / "yolo-face.pt").write_bytes(b"another file")
+        monkeypatch.setenv("FACEBLUR_MODELS", str(models.parent))
     address = begin(client, clip if body == "clip" else body, **query)
     said = until(client, address, "failed")
     assert message in said["error"] and "\n" not in said["error"] and "/" not in said["error"] and said["result"] is None
