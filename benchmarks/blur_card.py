@@ -10,7 +10,6 @@ cosine does.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import shutil
@@ -19,12 +18,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import yaml
-from cards import copy_curves, copy_facts, pictures
-from tables import rows_of, table
+from cards import copy_curves, copy_facts, facts_of, pictures
+from tables import rows_of, table, write_rows
 
 from faceblur_blurdegree import DEFAULT, SHIPPED
-from faceblur_blurdegree.meter import load_meter, weights_file
+from faceblur_blurdegree.meter import Meter, load_meter, weights_file
 
 ROOT = Path(__file__).parents[1]
 PLUGIN, RESULTS = ROOT / "plugins/faceblur-blurdegree", ROOT / "results"
@@ -105,21 +103,14 @@ def take(runs: Path, scores: Path, comparison: Path, machine: str) -> None:
     rows = []
     for run in sorted(runs.glob("blur-degree-*")):
         copy_facts(run, CARDS)
-    ours = f"blur-degree-{backbone()}"
+    ours = run_of(load_meter(weights_file(DEFAULT)))
     copy_curves(runs / ours, CARDS / ours, CURVES)
     (CARDS / DEFAULT).mkdir()
     for name, title in SETS.items():
         rows += [{"set": title, **row} for row in rows_of(scores / name / "scores.csv")]
         shutil.copyfile(scores / name / f"{ours}.png", CARDS / DEFAULT / f"{name}.png")
-    write(RESULTS / f"blur-v1--{machine}.csv", rows)
-    write(RESULTS / f"blind-v1--{machine}.csv", decisions(comparison))
-
-
-def write(path: Path, rows: list[dict[str, str]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(RESULTS / f"blur-v1--{machine}.csv", rows)
+    write_rows(RESULTS / f"blind-v1--{machine}.csv", decisions(comparison))
 
 
 def decisions(comparison: Path) -> list[dict[str, str]]:
@@ -147,38 +138,30 @@ def _decided(method: str, pairs: np.ndarray, threshold: float) -> dict[str, str]
     }
 
 
-def backbone() -> str:
-    """Return the backbone of the network that ships."""
-    meter = load_meter(weights_file(DEFAULT))
-    return meter.session.get_modelmeta().custom_metadata_map["backbone"]
+def run_of(meter: Meter) -> str:
+    """Return what the run that made a network is called."""
+    return f"{DEFAULT}-{meter.session.get_modelmeta().custom_metadata_map['backbone']}"
 
 
 def page() -> str:
-    run_name = f"blur-degree-{backbone()}"
+    meter = load_meter(weights_file(DEFAULT))
+    run_name = run_of(meter)
     run = json.loads((CARDS / run_name / "run.json").read_text())
-    config = yaml.safe_load((CARDS / run_name / "config.yaml").read_text())
     scores = rows_of(max(RESULTS.glob("blur-v1--*.csv")))
     blind = rows_of(max(RESULTS.glob("blind-v1--*.csv")))
-    meter = load_meter(weights_file(DEFAULT))
+    networks = overview(scores)
     mine = [row for row in scores if row["network"] == run_name and row["set"] == SETS["test"]]
     return PAGE.format(
         name=DEFAULT,
         run=run_name,
-        backbone=config["backbone"],
-        parameters=run["parameters"],
+        backbone=run_name.removeprefix(f"{DEFAULT}-"),
+        **facts_of(run),
         size=SHIPPED[DEFAULT].size,
         threshold=meter.threshold,
-        train=run["data"]["train"],
-        val=run["data"]["val"],
         labels=run["data"]["labels_sha256"][:12],
-        seed=run["seed"],
-        epochs=run["epochs"],
-        machine=f"{run['machine']}; {', '.join(f'{key} {value}' for key, value in run['versions'].items())}",
-        hours=run["seconds"] / 3600,
-        best=run["best"]["epoch"],
         curves=pictures(run_name, CURVES),
         goal=reached(row for row in mine if row["method"] in ("shake", "linear", "defocus")),
-        networks=table(overview(scores), list(overview(scores)[0])),
+        networks=table(networks, list(networks[0])),
         kinds=table(mine, ("method", "faces", "mae", "spearman", "agreement")),
         cosine=float(blind[0]["threshold"]),
         agreement=table(blind, [key for key in blind[0] if key != "threshold"]),

@@ -7,13 +7,13 @@ RUNS/NAME-alone is a student without its teacher, RUNS/tried-* are short runs wi
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from tables import COLUMNS, figure, rows_of, table
@@ -118,6 +118,24 @@ def copy_curves(run: Path, target: Path, curves: Sequence[str]) -> None:
         shutil.copyfile(run / "curves" / f"{curve}.png", target / f"{curve}.png")
 
 
+def take_run(run: Path, cards: Path, name: str, curves: Sequence[str]) -> None:
+    """Copy what remains of a run to the folder of that name, and nothing else there."""
+    shutil.rmtree(cards / name, ignore_errors=True)
+    copy_facts(run, cards)
+    copy_curves(run, cards / name, curves)
+
+
+def facts_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every card tells of a run, from its run.json."""
+    return {
+        **{key: run[key] for key in ("parameters", "seed", "epochs")},
+        **{key: run["data"][key] for key in ("train", "val")},
+        "machine": f"{run['machine']}; {', '.join(f'{key} {value}' for key, value in run['versions'].items())}",
+        "hours": run["seconds"] / 3600,
+        "best": run["best"]["epoch"],
+    }
+
+
 def pictures(name: str, curves: Sequence[str]) -> str:
     """Return the curves of a run as Markdown."""
     return "\n".join(f"![{curve} over the epochs, training blue, validation red]({name}/{curve}.png)" for curve in curves)
@@ -168,9 +186,7 @@ def published(
 
 def page(name: str) -> str:
     run = json.loads((CARDS / name / "run.json").read_text())
-    with (CARDS / name / "log.csv").open(newline="") as file:
-        log = list(csv.DictReader(file))
-    best = run["best"]
+    log, best, facts = rows_of(CARDS / name / "log.csv"), run["best"], facts_of(run)
     student = name != "teacher"
     sizes = {path.name: path.stat().st_size for path in sorted(WEIGHTS.glob(f"unet-{name}*.tflite"))}
     validated = [{"": "here", **{kind: f"{best[kind]:.4g}" for kind in KINDS}}]
@@ -179,16 +195,16 @@ def page(name: str) -> str:
     methods = [f"unet-{name}{form}" for form in ("-int8", "", "-int8 raw", " raw")]
     return PAGE.format(
         name=name,
-        what=f"An end-to-end U-Net that blurs faces: {run['parameters']:,} parameters"
+        what=f"An end-to-end U-Net that blurs faces: {facts['parameters']:,} parameters"
         + (", distilled from `unet-teacher`." if student else "."),
         files=", ".join(f"`{file}` ({size:,} bytes)" for file, size in sizes.items()),
-        data=f"`faceblur dataset build faces12k`: {run['data']['train']:,} pairs to train, {run['data']['val']:,} to validate; "
+        data=f"`faceblur dataset build faces12k`: {facts['train']:,} pairs to train, {facts['val']:,} to validate; "
         f"manifest `{run['data']['manifest_sha256'][:12]}`",
-        training=f"[config]({name}/config.yaml), seed {run['seed']}, {run['epochs']} epochs; [log]({name}/log.csv)",
-        machine=f"{run['machine']}; {', '.join(f'{key} {value}' for key, value in run['versions'].items())}",
-        summary=f"{len(log)} epochs in {run['seconds'] / 3600:.1f} hours; the best is epoch {best['epoch']:.0f}." + first(name),
+        training=f"[config]({name}/config.yaml), seed {facts['seed']}, {facts['epochs']} epochs; [log]({name}/log.csv)",
+        machine=facts["machine"],
+        summary=f"{len(log)} epochs in {facts['hours']:.1f} hours; the best is epoch {facts['best']:.0f}." + first(name),
         curves=pictures(name, CURVES),
-        validation=f"{run['data']['val']:,}",
+        validation=f"{facts['val']:,}",
         validated=table(validated, list(validated[0])) + "\n",
         ablation=ablation(name, best),
         tried=tried(),

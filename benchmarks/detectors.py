@@ -8,12 +8,12 @@ still 0.90 and 0.95 at any threshold, AP50 of these faces and of all, and the sh
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import sys
 from pathlib import Path
 
 import numpy as np
+from tables import write_rows
 
 from faceblur_core.builtin.metrics import Ap50, match
 from faceblur_core.pipeline import close
@@ -42,8 +42,8 @@ def large(sample: Sample, found: Detections) -> tuple[Sample, Detections]:
     rest = tuple(face for face, is_tall in zip(sample.faces, tall, strict=True) if not is_tall)
     truth = dataclasses.replace(sample, faces=counted, ignored=(*sample.ignored, *rest))
     high = found.boxes[:, 3] - found.boxes[:, 1] >= height
-    hits = [match(found.select([index]), truth).found.any() for index in range(len(found))]
-    return truth, found.select(np.flatnonzero(high | np.array(hits, bool)))
+    kept = [index for index in range(len(found)) if high[index] or match(found.select([index]), truth).found.any()]
+    return truth, found.select(kept)
 
 
 def recalls(scores: np.ndarray, correct: np.ndarray, faces: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,25 +56,23 @@ def recalls(scores: np.ndarray, correct: np.ndarray, faces: int) -> tuple[np.nda
 
 def measured(detector, threshold: float, testset) -> dict[str, str]:
     """Return the figures of one detector on one test set."""
-    ap50, parts, observed, everything, touched = Ap50(), [], [], [], []
+    ap50, observed, everything, touched = Ap50(), [], [], []
     for sample in testset.samples():
         found = detector(sample.image)
         result = Anonymized(sample.image, np.zeros(sample.image.shape[:2], np.float32), found)
         truth, counted = large(sample, found)
-        matched = match(counted, truth)
-        parts.append((matched.scores, matched.correct, len(truth.faces)))
         everything.append(ap50.observe(sample, result))
         observed.append(ap50.observe(truth, dataclasses.replace(result, detections=counted)))
         touched.append(bool((found.scores >= threshold).any()))
-    scores, correct = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
-    faces = sum(part[2] for part in parts)
+    scores, correct = (np.concatenate([seen[key] for seen in observed]) for key in ("scores", "correct"))
+    faces = int(sum(seen["faces"] for seen in observed))
     if not faces:
-        return {"photos": str(len(parts)), "faces": "0", "photos with a box": f"{np.mean(touched):.3f}"}
+        return {"photos": str(len(observed)), "faces": "0", "photos with a box": f"{np.mean(touched):.3f}"}
     own = scores >= threshold
     recall, precision = recalls(scores, correct, faces)
-    weights = np.ones(len(parts))
+    weights = np.ones(len(observed))
     return {
-        "photos": str(len(parts)),
+        "photos": str(len(observed)),
         "faces": str(faces),
         "recall": f"{correct[own].sum() / faces:.3f}",
         "precision": f"{correct[own].mean():.3f}",
@@ -90,18 +88,15 @@ def main(machine: str, names: list[str]) -> None:
     for name in names:
         lowest = THRESHOLDS[name]
         detector = plugins.make("detector", name, dict([lowest]) if lowest else {})
-        threshold = getattr(plugins.make("detector", name), lowest[0]) if lowest else 0.0
+        threshold = getattr(plugins.factory("detector", name), lowest[0]) if lowest else 0.0
         for text in TESTSETS:
             testset = open_testset(text)
             figures = measured(detector, threshold, testset)
             rows.append({"test set": testset.title, "detector": name, "threshold": f"{threshold:g}", **figures})
             print(*rows[-1].values(), flush=True)
         close(detector)
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with (RESULTS / f"detectors-v1--{machine}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: TESTSETS.index(row["test set"].rpartition("-")[0])))
+    rows.sort(key=lambda row: TESTSETS.index(row["test set"].rpartition("-")[0]))
+    write_rows(RESULTS / f"detectors-v1--{machine}.csv", rows)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,13 @@ into plugins/faceblur-inpaint/cards/mask-unet, then writes cards/mask-unet.md; w
 
 from __future__ import annotations
 
-import csv
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import yaml
-from cards import FIGURES, SLICED, copy_curves, copy_facts, pictures, published
-from tables import table
+from cards import FIGURES, SLICED, facts_of, pictures, published, take_run
+from tables import rows_of, table
 
 ROOT = Path(__file__).parents[1]
 PLUGIN, RESULTS = ROOT / "plugins/faceblur-inpaint", ROOT / "results"
@@ -88,27 +86,19 @@ YouTube Faces, Helen, AFW, UTKFace): whether weights made from them may be used 
 def page() -> str:
     run = json.loads((CARDS / NAME / "run.json").read_text())
     config = yaml.safe_load((CARDS / NAME / "config.yaml").read_text())
-    with max(RESULTS.glob("mask-rules-*.csv")).open(newline="") as file:
-        rules = list(csv.DictReader(file))
+    rules = rows_of(max(RESULTS.glob("mask-rules-*.csv")))
     sizes = {path.name: path.stat().st_size for path in sorted((PLUGIN / "src/faceblur_inpaint/weights").iterdir())}
     shown = [key for key in rules[0] if not key.startswith("n ")]
     names = [key.removeprefix("coverage ") + (" faces" if "coverage " in key else "") for key in shown]
     renamed = [dict(zip(names, (f"`{row[shown[0]]}`", *(row[key] for key in shown[1:])), strict=True)) for row in rules]
     return PAGE.format(
         name=NAME,
-        parameters=run["parameters"],
+        **facts_of(run),
         channels="grey" if config["channels"] == 1 else "RGB",
         depth=config["channels"],
         files=", ".join(f"`{file}` ({size:,} bytes)" for file, size in sizes.items()),
-        train=run["data"]["train"],
-        val=run["data"]["val"],
         manifest=run["data"]["manifest_sha256"][:12],
-        seed=run["seed"],
-        epochs=run["epochs"],
         half=config["half_size_epochs"],
-        machine=f"{run['machine']}; {', '.join(f'{key} {value}' for key, value in run['versions'].items())}",
-        hours=run["seconds"] / 3600,
-        best=run["best"]["epoch"],
         curves=pictures(NAME, CURVES),
         validated=table([{kind: f"{run['best'][kind]:.3f}" for kind in KINDS}], KINDS),
         **{key: rules[0][f"n {key}"] for key in ("iou", "coverage", "touched")},
@@ -120,7 +110,5 @@ def page() -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        shutil.rmtree(CARDS / NAME, ignore_errors=True)
-        copy_facts(Path(sys.argv[1]), CARDS)
-        copy_curves(Path(sys.argv[1]), CARDS / NAME, CURVES)
+        take_run(Path(sys.argv[1]), CARDS, NAME, CURVES)
     (CARDS / f"{NAME}.md").write_text(page())

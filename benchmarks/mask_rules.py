@@ -7,7 +7,6 @@ IoU to the pixel masks, the coverage of the faces' ellipses by source, and how m
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from tables import write_rows
 
 from faceblur_core.types import Detections, Ellipse
 from faceblur_inpaint.detector import MaskUNetDetector
@@ -95,10 +95,7 @@ def main(dataset: Path, weights: str, masks: Path, machine: str) -> None:
         row = {"options": chosen} | {key: f"{np.mean(sums[key]):.3f}" for key in sorted(sums)}
         rows.append(row | {f"n {key}": len(sums[key]) for key in ("iou", "coverage", "touched")})
         print(*rows[-1].values(), flush=True)
-    with (RESULTS / f"mask-rules-v1--{machine}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(RESULTS / f"mask-rules-v1--{machine}.csv", rows)
 
 
 if __name__ == "__main__":

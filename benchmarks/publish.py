@@ -6,10 +6,11 @@ files stand beside those of another comparison on the same test sets.
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
+
+from tables import rows_of, write_rows
 
 RESULTS = Path(__file__).parents[1] / "results"
 SLICED = ("coverage", "cosine", "still-detected", "reidentified", "psnr-outside-128")  # metrics published per slice too
@@ -18,18 +19,13 @@ SLICED = ("coverage", "cosine", "still-detected", "reidentified", "psnr-outside-
 def publish(run: Path, machine: str, prefix: str = "") -> None:
     """Write results/PREFIX+TESTSET--MACHINE.csv and .json for every test set of the run."""
     facts = json.loads((run / "run.json").read_text())
-    with (run / "table.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    with (run / "cost.csv").open(newline="") as file:
-        costs = {row["method"]: row for row in csv.DictReader(file)}
+    rows = rows_of(run / "table.csv")
+    costs = {row["method"]: row for row in rows_of(run / "cost.csv")}
     for testset in facts["testsets"]:
         title = f"{testset['name']}-v{testset['version']}"
         mine = [row for row in rows if row["testset"] == title and (row["slice"] == "all" or row["metric"] in SLICED)]
         path = RESULTS / f"{prefix}{title}--{machine}.csv"
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(mine[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(mine)
+        write_rows(path, mine)
         kept = {key: facts[key] for key in ("created", "faceblur", "git", "python", "machine", "threads", "seed", "resamples")}
         about = {
             **kept,

@@ -9,6 +9,7 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -134,6 +135,14 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    """Write rows to a CSV file; what a row does not have stays empty."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def table(rows: Sequence[dict[str, str]], columns: Sequence[str]) -> str:
     """Return a Markdown table."""
     lines = [columns, ["---"] * len(columns), *([row[column].replace("|", "\\|") for column in columns] for row in rows)]
@@ -211,11 +220,6 @@ def latency_section(path: Path) -> str:
     return f"{head}\n{table(rows, ('network', 'ms', '/ mediapipe'))}\n"
 
 
-def inpainting_section(path: Path) -> str:
-    rows = rows_of(path)
-    return f"{INPAINTING_HEAD.format(name=path.stem, machine=path.stem.partition('--')[2])}\n{table(rows, list(rows[0]))}\n"
-
-
 def rules_section(path: Path) -> str:
     rows = rows_of(path)
     counts = {key: rows[0][f"n {key}"] for key in ("iou", "coverage", "touched")}
@@ -223,26 +227,15 @@ def rules_section(path: Path) -> str:
     return f"{head}\n{table(rows, [key for key in rows[0] if not key.startswith('n ')])}\n"
 
 
-def detectors_section(path: Path) -> str:
-    rows = rows_of(path)
-    head = DETECTORS_HEAD.format(name=path.stem, machine=path.stem.partition("--")[2])
-    return f"{head}\n{table(rows, list(rows[0]))}\n"
+def plain_section(head: str, path: Path, rows: list[dict[str, str]] | None = None, hidden: str = "") -> str:
+    """Return a head, which may tell of the machine and of the value that all rows have in a hidden column, and a whole table."""
+    rows = rows or rows_of(path)
+    facts = {"name": path.stem, "machine": path.stem.partition("--")[2], hidden: rows[0].get(hidden)}
+    return f"{head.format(**facts)}\n{table(rows, [key for key in rows[0] if key != hidden])}\n"
 
 
 def blur_section(path: Path) -> str:
-    rows = [row for row in rows_of(path) if row["method"] == "all"]
-    return f"{BLUR_HEAD.format(name=path.stem)}\n{table(rows, [key for key in rows[0] if key != 'method'])}\n"
-
-
-def blind_section(path: Path) -> str:
-    rows = rows_of(path)
-    head = BLIND_HEAD.format(name=path.stem, threshold=rows[0]["threshold"])
-    return f"{head}\n{table(rows, [key for key in rows[0] if key != 'threshold'])}\n"
-
-
-def mcu_section(path: Path) -> str:
-    rows = rows_of(path)
-    return f"{MCU_HEAD.format(name=path.stem)}\n{table(rows, list(rows[0]))}\n"
+    return plain_section(BLUR_HEAD, path, [row for row in rows_of(path) if row["method"] == "all"], hidden="method")
 
 
 def page() -> str:
@@ -251,12 +244,12 @@ def page() -> str:
         "speed": speed_section,
         "video": video_section,
         "latency": latency_section,
-        "inpainting": inpainting_section,
+        "inpainting": partial(plain_section, INPAINTING_HEAD),
         "mask": rules_section,
-        "mcu": mcu_section,
-        "detectors": detectors_section,
+        "mcu": partial(plain_section, MCU_HEAD),
+        "detectors": partial(plain_section, DETECTORS_HEAD),
         "blur": blur_section,
-        "blind": blind_section,
+        "blind": partial(plain_section, BLIND_HEAD, hidden="threshold"),
     }
     paths = sorted(RESULTS.glob("*.csv"))
     return HEAD + "".join(special.get(path.name.partition("-")[0], set_section)(path) for path in paths)

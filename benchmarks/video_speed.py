@@ -17,7 +17,6 @@ With --pictures, to try the script, nothing is written.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from pathlib import Path
 
 import yaml
 from speed import FACEBLUR, Run, call, over_rounds, versions
+from tables import write_rows
 
 from faceblur_core.datasets.labels import BadRows
 from faceblur_core.testsets.build import build_testset
@@ -136,10 +136,7 @@ def main() -> None:
     print(*(f"{key}: {value}" for key, value in machine.items()), sep="\n")
     if given.pictures:
         return
-    with (ROOT / "results" / f"video-speed-v1--{given.machine}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_rows(ROOT / "results" / f"video-speed-v1--{given.machine}.csv", rows)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,11 @@ plugins/faceblur-yolo/cards/yolo-face, then writes cards/yolo-face.md; without R
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import yaml
-from cards import copy_curves, copy_facts, pictures, published
+from cards import facts_of, pictures, published, take_run
 from tables import COLUMNS, rows_of, table
 
 from faceblur_yolo import DEFAULT
@@ -94,18 +93,11 @@ def page() -> str:
     detectors = rows_of(max(RESULTS.glob("detectors-*.csv")))
     return PAGE.format(
         name=DEFAULT,
-        parameters=run["parameters"],
+        **facts_of(run),
         files=", ".join(f"`{path.name}` ({path.stat().st_size:,} bytes)" for path in FILES),
-        train=run["data"]["train"],
-        val=run["data"]["val"],
         manifest=run["data"]["manifest_sha256"][:12],
         model=config["model"],
         imgsz=config["imgsz"],
-        seed=run["seed"],
-        epochs=run["epochs"],
-        machine=f"{run['machine']}; {', '.join(f'{key} {value}' for key, value in run['versions'].items())}",
-        hours=run["seconds"] / 3600,
-        best=run["best"]["epoch"],
         curves=pictures(DEFAULT, CURVES),
         validated=table([{kind: f"{run['best'][kind]:.3f}" for kind in KINDS}], KINDS),
         detectors=table(detectors, list(detectors[0])),
@@ -116,7 +108,5 @@ def page() -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        shutil.rmtree(CARDS / DEFAULT, ignore_errors=True)
-        copy_facts(Path(sys.argv[1]), CARDS)
-        copy_curves(Path(sys.argv[1]), CARDS / DEFAULT, CURVES)
+        take_run(Path(sys.argv[1]), CARDS, DEFAULT, CURVES)
     (CARDS / f"{DEFAULT}.md").write_text(page())
