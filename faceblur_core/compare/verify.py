@@ -116,7 +116,8 @@ def pairs(outputs: Path, originals: Path) -> list[Verified]:
 
 def alone(outputs: Path) -> list[Verified]:
     """Return what is to be verified without originals, by name. :raises UsageMistake: if the folder holds no picture"""
-    made, unlisted = _pictures(outputs, outputs.resolve().parent / ".faceblur-nowhere")
+    nowhere = outputs.resolve().parent / ".faceblur-nowhere"  # no output of a run: nothing in the folder is passed over
+    made, unlisted = _pictures(outputs, nowhere)
     found = [Verified(name, path, None) for name, path in made.items()]
     return sorted([*found, *_unlisted(unlisted)], key=lambda item: item.name)
 
