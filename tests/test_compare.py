@@ -252,6 +252,15 @@ def test_what_decides_a_figure_is_in_the_key(compare, tiny, tmp_path, monkeypatc
         assert jobs(compare([{"name": "own", "method": str(file)}])[0]) == expected
 
 
+def test_the_judge_is_in_the_key_and_no_other_detector(compare, monkeypatch):
+    def measured(other: str) -> bool:
+        monkeypatch.setattr(compare_run, "code_digest", lambda package: "other code" if package == other else package)
+        return jobs(compare(["copy"], metrics=["still-detected"])[0]) == ["copy"]
+
+    assert measured("") and not measured("")
+    assert not measured("faceblur_mediapipe") and measured("faceblur_opencv")  # yunet's
+
+
 def test_damaged_and_half_written_cache_entries_are_measured_again(compare, tmp_path):
     _, folder = compare(["copy"])
     (entry,) = (tmp_path / "cache" / "compare").iterdir()
@@ -286,6 +295,18 @@ def test_an_interrupted_run_leaves_nothing_that_is_taken_for_a_result(compare, t
     assert left == [] and not list(tmp_path.glob("killed/*/run.json")) and not list(tmp_path.glob("killed/*/table.csv"))
     result, folder = compare(["copy"])
     assert result.code == 0 and json.loads((folder / "run.json").read_text())["methods"][0]["name"] == "copy"
+
+
+def test_a_job_ends_with_what_started_it(tmp_path):
+    os.mkfifo(tmp_path / "spec.json")  # the job waits for its specification
+    job = [sys.executable, "-m", "faceblur_core.compare.job", str(tmp_path / "spec.json"), str(tmp_path)]
+    program = f"import subprocess; subprocess.Popen({job}); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        parent.stdout.readline()
+        with (tmp_path / "spec.json").open("wb", buffering=0) as specification:  # opens when the job reads it
+            parent.kill()
+            with pytest.raises(BrokenPipeError):  # nobody reads it any more
+                all(time.sleep(0.1) or specification.write(b" ") for _ in range(300))
 
 
 # What methods and metrics do wrong

@@ -96,7 +96,7 @@ class FidelityPsnr(Fidelity):
 class StillDetected:
     """Whether a judge, a detector that is none of the method's own, finds a face in the anonymized image at an IoU >= 0.4."""
 
-    judges: list[str] = option(["yunet", "yolo", "mediapipe"], "detectors; the first here that is none of the method's is it")
+    judges: list[str] = option(["yunet", "mediapipe", "yolo"], "detectors; the first here that is none of the method's is it")
     avoid: list[str] = option([], "the method's own detectors")
     group: ClassVar[str] = "privacy"
     unit: ClassVar[str] = "share of faces"

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceblur_core.compare.config import Entry, MetricSpec, Plan
-from faceblur_core.compare.job import ARRAYS, ONE_THREAD, RESULT, Spec
+from faceblur_core.compare.job import ARRAYS, ONE_THREAD, RESULT, Spec, make_metric
 from faceblur_core.compare.remembered import code_digest
 from faceblur_core.errors import FaceblurError
 from faceblur_core.methods import Method
@@ -164,11 +164,12 @@ def _calibration_job(metric: MetricSpec, testset: TestSet) -> Job:
     return Job(spec, _key(spec, testset, None, metrics), f"{metric.name} calibrated on {testset.title}")
 
 
-def _key(spec: Spec, testset: TestSet, method: Method | None, metrics: Iterable[str]) -> str:
+def _key(spec: Spec, testset: TestSet, method: Method | None, metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the digest of all that decides a job's result: names, options, weights, test set, versions, code."""
     plugins = installed_plugins()
     parts = [plugins.get("metric", name) for name in metrics] + ([entry for _, entry in method.parts()] if method else [])
-    judges = [plugins.get("detector", name) for name in plugins.names("detector")] if "still-detected" in metrics else []
+    made = [make_metric(name, options, method.detectors) for name, options in metrics.items() if method and _asks(name)]
+    judges = [plugins.get("detector", metric.judge) for metric in made if metric.judge]
     facts = {
         "spec": {**json.loads(spec.to_json()), "testset": testset.checksum, "remember": None},
         "method": method.spec if method else "",  # what a method file names
@@ -181,6 +182,11 @@ def _key(spec: Spec, testset: TestSet, method: Method | None, metrics: Iterable[
         "run": code_digest("faceblur_core.run") if testset.of_clips else "",  # it anonymizes clips
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _asks(metric: str) -> bool:
+    """Return whether a metric has a judge."""
+    return hasattr(installed_plugins().factory("metric", metric), "judge")
 
 
 def _sha256_of_option(value: Any) -> str:
