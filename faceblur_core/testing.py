@@ -29,6 +29,7 @@ from faceblur_core.options import describe_options
 from faceblur_core.pipeline import close
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.types import Anonymized, Detections, Ellipse, Faces, Floats, Image, Mask, Sample
+from faceblur_core.weights import package_folder, sha256_of
 
 Skip = unittest.SkipTest  # pytest knows it as a skip too
 
@@ -97,6 +98,16 @@ class Contract:
             0 < len(component.summary) <= 120 and "\n" not in component.summary, "summary must be one line, at most 120 letters"
         )
         require(bool(component.licence), "licence is empty")
+
+    def test_weights_that_ship_are_those_of_the_record(self) -> None:
+        """Model files in the plugin's package have the size and the checksum that their record says."""
+        for weights in installed_plugins().get(self.kind, self.name).component.weights:
+            if folder := package_folder(weights):
+                path = folder / weights.file
+                require(path.is_file(), f"{path} is missing")
+                size, digest = path.stat().st_size, sha256_of(path)
+                require(size == weights.size, f"{path} has {size} bytes; its record says {weights.size}")
+                require(digest in weights.sha256, f"{path} has the SHA-256 {digest}, which its record does not name")
 
 
 def _same_detections(a: Detections, b: Detections) -> bool:

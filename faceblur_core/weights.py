@@ -65,7 +65,7 @@ def locate(weights: Weights) -> Path:
 
 
 def weights_file(text: str, shipped: Mapping[str, Weights], what: str) -> Path:
-    """Return the model file that ``text`` names: one of those that ship, or a path.
+    """Return the model file that ``text`` names: one of those that ship, a path, or a file in ``FACEBLUR_MODELS``.
 
     :param what: the kind of file, for the message
     :raises MissingWeights: as :func:`locate`
@@ -73,9 +73,9 @@ def weights_file(text: str, shipped: Mapping[str, Weights], what: str) -> Path:
     """
     if text in shipped:
         return locate(shipped[text])
-    path = Path(text)
-    if path.is_file():
-        return path
+    for folder in (Path(), local_folder()):
+        if folder and text and (folder / text).is_file():
+            return folder / text
     raise UnknownName(what, text, shipped)
 
 

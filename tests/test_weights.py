@@ -4,12 +4,14 @@ import functools
 import hashlib
 import http.server
 import threading
+from types import SimpleNamespace
 
 import pytest
 
-from faceblur_core.errors import MissingWeights
-from faceblur_core.hookspecs import Weights
-from faceblur_core.weights import locate, present, sha256_of
+from faceblur_core import testing
+from faceblur_core.errors import MissingWeights, UnknownName
+from faceblur_core.hookspecs import Component, Weights
+from faceblur_core.weights import locate, present, sha256_of, weights_file
 
 BODY = b"a network" * 1000
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -59,6 +61,22 @@ def test_the_local_folder_comes_first(empty, tmp_path, monkeypatch):
     assert locate(net("http://127.0.0.1:9/gone")).parent == tmp_path / "models"
 
 
+def test_a_file_by_its_name_in_the_local_folder(empty, tmp_path, monkeypatch):
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "own.bin").write_bytes(BODY)
+    for name in ("own.bin", ""):
+        with pytest.raises(UnknownName):
+            weights_file(name, {"net": net()}, "weights")
+    monkeypatch.setenv("FACEBLUR_MODELS", str(models))
+    assert weights_file("own.bin", {"net": net()}, "weights") == models / "own.bin"
+    with pytest.raises(UnknownName):
+        weights_file("", {"net": net()}, "weights")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.bin").touch()
+    assert not weights_file("own.bin", {}, "weights").read_bytes()
+
+
 def test_a_download_with_another_checksum_is_not_used(server, empty, tmp_path):
     with pytest.raises(MissingWeights, match="what came has another checksum"):
         locate(net(server, digest="0" * 64))
@@ -98,12 +116,39 @@ def test_missing_weights_show_in_the_list_and_end_a_run_in_one_line(cli, empty, 
     assert result.code == 1 and "model file yunet.onnx is missing" in result.err and result.err.count("\n") == 1
 
 
-def test_a_file_that_ships_in_a_package_is_found_and_checked(empty, tmp_path, monkeypatch):
+@pytest.fixture
+def shipped(empty, tmp_path, monkeypatch):
+    """The folder of model files in a package."""
     folder = tmp_path / "shippingplug" / "weights"
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").touch()
     (folder / "net.bin").write_bytes(BODY)
     monkeypatch.syspath_prepend(str(tmp_path))
+    return folder
+
+
+def test_the_contract_compares_what_ships_with_its_record(shipped, monkeypatch):
+    def outcome(**said):
+        component = Component(name="x", summary="x", licence="MIT", factory="x:X", weights=(net(package="shippingplug", **said),))
+        monkeypatch.setattr(
+            testing, "installed_plugins", lambda: SimpleNamespace(get=lambda *_: SimpleNamespace(component=component))
+        )
+        try:
+            testing.DetectorContract().test_weights_that_ship_are_those_of_the_record()
+        except AssertionError as error:
+            return str(error)
+        return ""
+
+    assert outcome() == ""
+    assert "which its record does not name" in outcome(digest="0" * 64)
+    (shipped / "net.bin").write_bytes(BODY + b"x")
+    assert "has 9001 bytes; its record says 9000" in outcome()
+    (shipped / "net.bin").unlink()
+    assert "is missing" in outcome()
+
+
+def test_a_file_that_ships_in_a_package_is_found_and_checked(shipped, tmp_path, monkeypatch):
+    folder = shipped
     assert locate(net(package="shippingplug")) == folder / "net.bin"
     with pytest.raises(MissingWeights, match="is not the file that is expected"):
         locate(net(package="shippingplug", digest="0" * 64))

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le
 
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.types import Detections, Floats, Image, option
-from faceblur_core.weights import local_folder, weights_file
+from faceblur_core.weights import weights_file
 from faceblur_yolo import DEFAULT, SHIPPED
 from faceblur_yolo.library import stay_offline
 
@@ -32,7 +32,7 @@ class YoloDetector:
     model_files: list[Path] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.model_files = [_model_path(self.weights)]
+        self.model_files = [weights_file(self.weights, SHIPPED, "YOLO weights")]
         stay_offline()
         from ultralytics import YOLO
 
@@ -66,13 +66,6 @@ class YoloDetector:
         boxes, index = found.xyxy.cpu().numpy(), found.cls.cpu().numpy().astype(int)
         person = np.isin(index, self._persons)
         return Detections(np.where(person[:, None], head_part(boxes, self.head), boxes), found.conf.cpu().numpy())
-
-
-def _model_path(text: str) -> Path:
-    folder = local_folder()
-    if folder and text not in SHIPPED and not Path(text).is_file() and (folder / text).is_file():
-        return folder / text
-    return weights_file(text, SHIPPED, "YOLO weights")
 
 
 def choose_classes(names: Mapping[int, str], wanted: Sequence[str] | None) -> tuple[list[int], list[int]]:
