@@ -91,7 +91,8 @@ YouTube Faces, Helen, AFW, UTKFace): whether weights made from them may be used 
 
 def take(runs: Path) -> None:
     """Copy what remains of each run; the curves only as pictures."""
-    for run in sorted((*runs.glob("tried-*"), *runs.glob("*-first"), *runs.glob("*-alone"))):
+    others = [runs / f"{name}-{kind}" for name in NETWORKS for kind in ("first", "alone")]
+    for run in (*sorted(runs.glob("tried-*")), *others):
         copy_facts(run, CARDS)
     for name in NETWORKS:
         source, target = runs / name, CARDS / name

@@ -58,7 +58,7 @@ precision and recall are best together:
 ## Beside other detectors
 
 The detectors alone, by `python benchmarks/detectors.py MACHINE`, on faces of at least a tenth of the picture's height; see
-[results](../../../results/README.md). YOLO looks at 640 pixels, the default of `imgsz`. The goal was a recall of 0.93 at a
+[results](../../../results/README.md). YOLO looks at 480 pixels, the default of `imgsz`. The goal was a recall of 0.93 at a
 precision of 0.90 on wider, 0.95 at 0.95 on fddb, and a box on at most 3 % of the face-free photos.
 
 {detectors}

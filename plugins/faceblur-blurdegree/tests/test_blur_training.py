@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import yaml
@@ -21,9 +22,10 @@ from faceblur_blurdegree.data import load_split
 from faceblur_blurdegree.export import save_onnx
 from faceblur_blurdegree.losses import loss
 from faceblur_blurdegree.meter import load_meter
+from faceblur_blurdegree.mobilefacenet import MobileFaceNet, load_recogniser
 from faceblur_blurdegree.network import Degree, DegreeNetwork, centres, degree_of, load_network, save_network
 from faceblur_core.cli.train import train as command
-from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.testing import TrainerContract
 from faceblur_core.training.config import load_config
 
@@ -55,11 +57,40 @@ def test_every_backbone_learns_with_all_its_parameters(name):
     assert [key for key, one in network.named_parameters() if one.grad is None] == []
 
 
-def test_the_nine_backbones_have_names_and_configs():
-    assert set(BACKBONES) == set(get_args(Backbone)) and len(BACKBONES) == 9
+def test_the_ten_backbones_have_names_and_configs():
+    assert set(BACKBONES) == set(get_args(Backbone)) and len(BACKBONES) == 10
     for name in BACKBONES:
         config = load_config(TrainConfig, ROOT / f"configs/train/blur-degree-{name}.yaml")
         assert config.backbone == name
+
+
+@pytest.fixture
+def recogniser(shared):
+    return shared / "models" / "mobilefacenet.onnx"
+
+
+def test_a_recognisers_weights_give_its_features(recogniser):
+    network = MobileFaceNet()
+    load_recogniser(network, recogniser)
+    x = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+    session = onnxruntime.InferenceSession(recogniser)
+    expected = session.run(None, {session.get_inputs()[0].name: x.numpy()})[0].ravel()
+    with torch.no_grad():
+        np.testing.assert_allclose(network.layers(x).numpy().ravel(), expected, atol=1e-4)
+        grown = torch.nn.functional.pad(torch.nn.functional.interpolate(x, (90, 90), mode="bilinear"), (11, 11, 11, 11), value=9)
+        seen = torch.nn.functional.interpolate(grown[..., 11:-11, 11:-11], (112, 112), mode="bilinear")
+        assert torch.equal(network(grown), network.layers(seen))  # the border counts for nothing
+
+
+def test_only_a_recogniser_is_a_beginning(shared, config, tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    for path, message in ((tmp_path / "x.onnx", "no ONNX file"), (shared / "models" / "yunet.onnx", "another network")):
+        with pytest.raises(FaceblurError, match=message):
+            load_recogniser(MobileFaceNet(), path)
+    with pytest.raises(UsageMistake, match="are for backbone=mobilefacenet, not for"):
+        training.train(dataclasses.replace(config, frozen=1), tmp_path / "run")
+    with pytest.raises(UnknownName, match="none.onnx"):
+        training.train(dataclasses.replace(config, backbone="mobilefacenet", start="none.onnx"), tmp_path / "run")
 
 
 def test_heads():
@@ -242,6 +273,24 @@ def half_an_epoch(run, epoch, real=training._Run.fit):
             run._step(*batch, index)  # lost with the interruption
         raise KeyboardInterrupt
     return real(run, epoch)
+
+
+def test_frozen_layers_stay_the_others_learn_and_a_run_goes_on(recogniser, config, tmp_path, monkeypatch):
+    monkeypatch.setenv("FACEBLUR_MODELS", str(recogniser.parent))
+    config = dataclasses.replace(config, backbone="mobilefacenet", start=recogniser.name, frozen=7, epochs=2)
+    training.train(config, tmp_path / "whole", progress=False)
+    begun = MobileFaceNet()
+    load_recogniser(begun, recogniser)
+    learned = load_network(tmp_path / "whole" / "best.pt").backbone.state_dict()
+    same = {name for name, value in begun.state_dict().items() if torch.equal(value, learned[name])}
+    assert same == {name for name in learned if int(name.split(".")[1]) < 7}
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Run, "fit", half_an_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(config, tmp_path / "parts", progress=False)
+    training.train(config, tmp_path / "parts", resume=True, progress=False)
+    whole, parts = ((tmp_path / name / "model.onnx").read_bytes() for name in ("whole", "parts"))
+    assert whole == parts
 
 
 def test_resume_refuses_another_config_and_other_data(config, whole, data, tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from faceblur_blurdegree.mobilefacenet import FEATURES, MobileFaceNet
 from faceblur_blurdegree.yolo import WIDTHS, yolov5n
 
 
@@ -41,4 +42,5 @@ BACKBONES: dict[str, Callable[[], tuple[nn.Module, int]]] = {
     "mobilenetv2-050": lambda: _mobilenet(0.5),
     "efficientnet-lite0": lambda: _timm("efficientnet_lite0"),  # Tan and Le, ICML 2019; without attention and swish
     "squeezenet11": _squeezenet,  # Iandola et al., 2016
+    "mobilefacenet": lambda: (MobileFaceNet(), FEATURES),
 }

@@ -20,6 +20,7 @@ Backbone = Literal[
     "mobilenetv2-050",
     "efficientnet-lite0",
     "squeezenet11",
+    "mobilefacenet",
 ]
 Loss = Literal["mse", "cmse", "wmse"]
 
@@ -43,6 +44,10 @@ class TrainConfig(TrainingConfig):
     error_weight: Annotated[float, Ge(0), Le(1000)] = option(10.0, "cmse and wmse: weight of the squared error")
     hidden: Annotated[int, Ge(1), Le(4096)] = option(128, "deep: units of the hidden layer")
     dropout: Annotated[float, Ge(0), Lt(1)] = option(0.2, "deep: share of them that is left out in training")
+    start: str = option(
+        "", "mobilefacenet: ONNX file of a recogniser to begin with, here or in FACEBLUR_MODELS; empty: at random"
+    )
+    frozen: Annotated[int, Ge(0), Le(18)] = option(0, "mobilefacenet: so many of its first layers stay as they are")
     device: Literal["cpu", "cuda"] = option("cpu", "where to train; only on cpu is a resumed run the same to the bit")
     precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 computes in 16 bits, keeps 32")
     threads: Annotated[int, Ge(0), Le(256)] = option(0, "of the CPU; 0: as PyTorch likes. Another number is another rounding")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from faceblur_blurdegree.batches import Batches
 from faceblur_blurdegree.config import TrainConfig
@@ -24,11 +25,13 @@ from faceblur_blurdegree.data import facts, identity, load_split
 from faceblur_blurdegree.evaluation import spearman
 from faceblur_blurdegree.export import save_onnx
 from faceblur_blurdegree.losses import absolute_error, loss
+from faceblur_blurdegree.mobilefacenet import MobileFaceNet, load_recogniser
 from faceblur_blurdegree.network import DegreeNetwork, degree_of, load_network, save_network
 from faceblur_core.errors import UsageMistake
 from faceblur_core.training.run import TrainingRun
 from faceblur_core.training.schedule import plateau_rate, step_rates
 from faceblur_core.types import Floats
+from faceblur_core.weights import weights_file
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  #: what AdamW remembers of each parameter
 
@@ -48,10 +51,11 @@ class _Run(TrainingRun[TrainConfig]):
         splits = [load_split(Path(config.data), split) for split in ("train", "val")]
         self.batches, self.validation = Batches(splits[0], config, augment=True), Batches(splits[1], config, augment=False)
         torch.manual_seed(config.seed)
-        self.network = DegreeNetwork(config).to(config.device).to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        self.network = DegreeNetwork(config)
+        _begin(self.network.backbone, config)
+        self.network.to(config.device).to(memory_format=torch.channels_last)
+        self.learned = [one for one in self.network.parameters() if one.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.learned, config.learning_rate, weight_decay=config.weight_decay, fused=True)
         self.rates = step_rates(config, len(self.batches))
         return identity(Path(config.data), train=len(splits[0]), val=len(splits[1]))
 
@@ -89,7 +93,7 @@ class _Run(TrainingRun[TrainConfig]):
                 group["lr"] = self._rate(step)
             self.optimizer.zero_grad(set_to_none=True)
             losses.mean().backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+            torch.nn.utils.clip_grad_norm_(self.learned, self.config.clip)
             self.optimizer.step()
         predicted = degree_of(output.detach())
         values = losses.detach(), absolute_error(predicted, truth), predicted, truth
@@ -104,7 +108,7 @@ class _Run(TrainingRun[TrainConfig]):
         return self._rate((self.epoch + 1) * len(self.batches))
 
     def arrays(self) -> list[NDArray[Any]]:
-        memory = [self.optimizer.state[one][name] for one in self.network.parameters() for name in _MOMENTS]
+        memory = [self.optimizer.state[one][name] for one in self.learned for name in _MOMENTS]
         return [value.detach().cpu().contiguous().numpy() for value in (*self.network.state_dict().values(), *memory)]
 
     def assign(self, arrays: Sequence[NDArray[Any]]) -> None:
@@ -112,7 +116,7 @@ class _Run(TrainingRun[TrainConfig]):
         names = list(self.network.state_dict())
         self.network.load_state_dict(dict(zip(names, values, strict=False)))
         memory = iter(values[len(names) :])
-        for one in self.network.parameters():
+        for one in self.learned:
             step, *moments = (next(memory) for _ in _MOMENTS)
             self.optimizer.state[one] = {"step": step.to(self.config.device)}
             for name, moment in zip(_MOMENTS[1:], moments, strict=True):
@@ -136,6 +140,18 @@ class _Run(TrainingRun[TrainConfig]):
 
     def title(self) -> str:
         return f"blur-degree, {self.config.backbone}, {self.config.head}, {self.config.loss}"
+
+
+def _begin(backbone: nn.Module, config: TrainConfig) -> None:
+    """Give a MobileFaceNet a recogniser's weights and freeze its first layers, as the config says."""
+    if not (config.start or config.frozen):
+        return
+    if not isinstance(backbone, MobileFaceNet):
+        raise UsageMistake(f"start and frozen are for backbone=mobilefacenet, not for {config.backbone}")
+    if config.start:
+        load_recogniser(backbone, weights_file(config.start, {}, "weights of a recogniser"))
+    for layer in backbone.layers[: config.frozen]:
+        layer.requires_grad_(False)
 
 
 train = _Run.train

@@ -30,7 +30,7 @@ class YoloOnnxDetector:
     weights: str = option(DEFAULT, "a network that ships, or an ONNX file such as faceblur train yolo makes")
     conf: Annotated[float, Ge(0), Le(1)] = option(0.25, "weakest face to report")
     iou: Annotated[float, Gt(0), Le(1)] = option(0.7, "boxes that overlap more are one face")
-    imgsz: Annotated[int, Ge(32), Le(8192)] = option(640, "longer side in pixels at which the network looks, if its file allows")
+    imgsz: Annotated[int, Ge(32), Le(8192)] = option(480, "longer side in pixels at which the network looks, if its file allows")
     max_det: Annotated[int, Ge(1)] = option(300, "most faces per image")
     threads: Annotated[int, Ge(1), Le(64)] = option(1, "of ONNX Runtime")
     model_files: list[Path] = field(init=False, repr=False)
