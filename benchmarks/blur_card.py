@@ -14,10 +14,12 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 from cards import copy_curves, copy_facts, facts_of, pictures
 from tables import rows_of, table, write_rows
 
@@ -49,7 +51,7 @@ Made by `benchmarks/blur_card.py` from the training runs in this folder and the 
 
 ## Training
 
-{epochs} epochs in {hours:.1f} hours; the best is epoch {best:.0f}.
+{epochs} epochs in {hours:.1f} hours; the best is epoch {best:.0f}.{start}
 
 {curves}
 
@@ -92,8 +94,8 @@ protected and the cosine does not.
 
 ## Licence
 
-Code and weights: MIT. The weights were trained on photos whose owners allow research use only (CelebA-HQ, YouTube Faces, Helen,
-AFW, UTKFace): whether weights made from them may be used commercially is for you to decide.
+Code and weights: {licence}. The weights were trained on photos whose owners allow research use only (CelebA-HQ, YouTube
+Faces, Helen, AFW, UTKFace): whether weights made from them may be used commercially is for you to decide.
 """
 
 
@@ -147,6 +149,7 @@ def page() -> str:
     meter = load_meter(weights_file(DEFAULT))
     run_name = run_of(meter)
     run = json.loads((CARDS / run_name / "run.json").read_text())
+    config = yaml.safe_load((CARDS / run_name / "config.yaml").read_text())
     scores = rows_of(max(RESULTS.glob("blur-v1--*.csv")))
     blind = rows_of(max(RESULTS.glob("blind-v1--*.csv")))
     networks = overview(scores)
@@ -160,6 +163,8 @@ def page() -> str:
         threshold=meter.threshold,
         labels=run["data"]["labels_sha256"][:12],
         curves=pictures(run_name, CURVES),
+        start=start(config),
+        licence=SHIPPED[DEFAULT].licence.partition(";")[0],
         goal=reached(row for row in mine if row["method"] in ("shake", "linear", "defocus")),
         networks=table(networks, list(networks[0])),
         kinds=table(mine, ("method", "faces", "mae", "spearman", "agreement")),
@@ -167,6 +172,14 @@ def page() -> str:
         agreement=table(blind, [key for key in blind[0] if key != "threshold"]),
         trust=trust(blind),
     )
+
+
+def start(config: Mapping[str, Any]) -> str:
+    """Return in words what a network began with, if not at random."""
+    if not config.get("start"):
+        return ""
+    frozen = f"; its first {config['frozen']} layers stayed as they were" if config["frozen"] else ""
+    return f" It began with the recogniser whose cosine it tells, `{config['start']}` of faceblur-identity{frozen}."
 
 
 def reached(rows: Iterable[dict[str, str]]) -> str:

@@ -6,7 +6,6 @@ face of NASA's portrait of an astronaut, from scikit-image; the face is half as 
 
 from __future__ import annotations
 
-import csv
 import statistics
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from skimage import data
+from tables import write_rows
 
 from faceblur_core.builtin.obfuscators import Inpaint
 from faceblur_core.testsets.samples import PORTRAIT_FACE
@@ -49,14 +49,14 @@ def main(machine: str) -> None:
 
     cv2.setNumThreads(1)
     photo, mask = portrait()
-    with (RESULTS / f"inpainting-v1--{machine}.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["algorithm", "seconds", "seconds at full size", "ratio"])
-        for name, algorithm in (("telea", cv2.INPAINT_TELEA), ("ns", cv2.INPAINT_NS)):
-            ours = statistics.median(seconds(partial(Inpaint(name, RADIUS), photo, mask)) for _ in range(5))
-            plain = seconds(partial(cv2.inpaint, photo, mask.astype(np.uint8), RADIUS, algorithm))
-            writer.writerow([name, f"{ours:.3f}", f"{plain:.2f}", f"{plain / ours:.1f}"])
-            print(name, ours, plain, flush=True)
+    rows = []
+    for name, algorithm in (("telea", cv2.INPAINT_TELEA), ("ns", cv2.INPAINT_NS)):
+        ours = statistics.median(seconds(partial(Inpaint(name, RADIUS), photo, mask)) for _ in range(5))
+        plain = seconds(partial(cv2.inpaint, photo, mask.astype(np.uint8), RADIUS, algorithm))
+        figures = {"seconds": f"{ours:.3f}", "seconds at full size": f"{plain:.2f}", "ratio": f"{plain / ours:.1f}"}
+        rows.append({"algorithm": name, **figures})
+        print(*rows[-1].values(), flush=True)
+    write_rows(RESULTS / f"inpainting-v1--{machine}.csv", rows)
 
 
 if __name__ == "__main__":

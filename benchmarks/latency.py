@@ -7,13 +7,13 @@ MediaPipe the detection alone. Each is called in turn, so that all see the machi
 
 from __future__ import annotations
 
-import csv
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from tables import write_rows
 
 from faceblur_core.media.images import read_photo
 from faceblur_core.methods import find_method
@@ -42,18 +42,14 @@ def main(machine: str, photo: np.ndarray) -> None:
             if number >= 3:
                 times[name].append(value)
     calls["mediapipe"].close()
-    with (RESULTS / f"latency-v1--{machine}.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["network", "ms", "/ mediapipe", "low", "high", "photo", "rounds"])
-        for name, values in times.items():
-            ratios = sorted(value / peer for value, peer in zip(values, times["mediapipe"], strict=True))
-            row = [
-                name,
-                f"{statistics.median(values):.2f}",
-                *(f"{ratios[round(q * (ROUNDS - 1))]:.2f}" for q in (0.5, 0.05, 0.95)),
-            ]
-            writer.writerow([*row, f"{photo.shape[1]} x {photo.shape[0]}", ROUNDS])
-            print(*row)
+    rows = []
+    for name, values in times.items():
+        ratios = sorted(value / peer for value, peer in zip(values, times["mediapipe"], strict=True))
+        middle, low, high = (f"{ratios[round(share * (ROUNDS - 1))]:.2f}" for share in (0.5, 0.05, 0.95))
+        row = {"network": name, "ms": f"{statistics.median(values):.2f}", "/ mediapipe": middle, "low": low, "high": high}
+        rows.append({**row, "photo": f"{photo.shape[1]} x {photo.shape[0]}", "rounds": ROUNDS})
+        print(*rows[-1].values())
+    write_rows(RESULTS / f"latency-v1--{machine}.csv", rows)
 
 
 if __name__ == "__main__":

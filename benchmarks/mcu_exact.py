@@ -8,12 +8,13 @@ limit of LIMITS, which the linker enforces. Rows of the file whose network has n
 
 from __future__ import annotations
 
-import csv
 import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tables import rows_of, write_rows
 
 from faceblur_core.mcu.board import simulate
 from faceblur_core.mcu.codegen import generate
@@ -84,19 +85,15 @@ def rows(name: str, photos: list[Path], known: set[tuple[str, ...]]) -> Iterator
 def main(folder: Path, names: list[str]) -> None:
     kept = []
     if RESULT.exists():
-        with RESULT.open(newline="") as file:
-            current = {(name, SHIPPED[f"{name}-int8"].sha256[0][:12]) for name in LIMITS if f"{name}-int8" in SHIPPED}
-            kept = [row for row in csv.DictReader(file) if (row["network"], row["sha256"]) in current]
+        current = {(name, SHIPPED[f"{name}-int8"].sha256[0][:12]) for name in LIMITS}
+        kept = [row for row in rows_of(RESULT) if (row["network"], row["sha256"]) in current]
     known = {(row["network"], row["sha256"], row["machine"], row["recompute"]) for row in kept}
     photos = sorted(folder.glob("*.jpg"))[:160]
     for name in names:
         for row in rows(name, photos, known):
             print(*row.values(), flush=True)
             kept.append(row)
-            with RESULT.open("w", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(sorted(kept, key=lambda row: list(LIMITS).index(row["network"])))
+            write_rows(RESULT, sorted(kept, key=lambda row: list(LIMITS).index(row["network"])), COLUMNS)
 
 
 if __name__ == "__main__":

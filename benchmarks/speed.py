@@ -19,7 +19,6 @@ Usage: python benchmarks/speed.py MACHINE --deface PATH [--rounds N] [--photos N
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import json
 import os
@@ -37,6 +36,7 @@ from statistics import fmean, median
 
 import numpy as np
 from PIL import Image
+from tables import write_rows
 
 from truth import SHARED, wider
 
@@ -227,10 +227,8 @@ def main() -> None:
     for part in (list(rows[-1])[2:], [key for key in rows[1] if key not in rows[-1]], ["cpu ms"]):
         show(rows, part)
     print(*(f"{key}: {value}" for key, value in machine.items()), sep="\n")
-    with (Path(__file__).parents[1] / "results" / f"speed-v1--{given.machine}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(row | machine for row in rows)
+    path = Path(__file__).parents[1] / "results" / f"speed-v1--{given.machine}.csv"
+    write_rows(path, [row | machine for row in rows], columns)
 
 
 if __name__ == "__main__":
