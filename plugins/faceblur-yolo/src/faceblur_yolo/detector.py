@@ -24,7 +24,7 @@ class YoloDetector:
     weights: str = option(DEFAULT, "a network that ships, or a model file, .pt or .onnx, here or in FACEBLUR_MODELS")
     conf: Annotated[float, Ge(0), Le(1)] = option(0.25, "weakest face to report")
     iou: Annotated[float, Gt(0), Le(1)] = option(0.7, "boxes that overlap more are one face")
-    imgsz: Annotated[int, Ge(32)] = option(480, "longer side in pixels at which the network looks; most others were trained at 640")
+    imgsz: Annotated[int, Ge(32)] = option(480, "longer side in pixels at which the network looks; most others learned at 640")
     max_det: Annotated[int, Ge(1)] = option(300, "most faces per image")
     classes: list[str] | None = option(None, "class names to hide; by default faces, else the heads of persons")
     device: str = option("cpu", "cpu, cuda:0, mps")
