@@ -24,8 +24,8 @@ SHIPPED = {
         ("teacher-int8", 1_982_976, "37be202260d5614e9c8e953a4f45115b3af49ed358cc51822debc57fa13a2714"),
         ("student-v2", 4_345_772, "914fd289a59985fdc6744184fad595db586a8b42258905693ef2eb1bd28eef91"),
         ("student-v2-int8", 1_129_968, "04ebe5d87c4a05a004dc9d16b78648dd49d2ec44ade451176ecb748c541d0777"),
-        ("student-v1", 1_939_340, "73fe5f91dcdb09b3e34a31185bed77bb14b19cd4d1192ac23a5d70474baad287"),
-        ("student-v1-int8", 517_344, "3a7a79180ede648ec43ba3b30072fde5ac5b3f19c71c577cfe4cd4425a9aea8d"),
+        ("student-v1", 1_939_340, "69e44597eff218aeeb6a145624575b07c6cffa88098a8a87a01ddace40c4281f"),
+        ("student-v1-int8", 517_344, "c06ea0a5fd1ede702911589896eb1c9c55e71b39a2d7e4549d367436cfa2e1b7"),
         ("student-v0", 494_444, "b4dd97e3c9b61941b7038800868f442bd223547afc3093c3496ec455ed98361f"),
         ("student-v0-int8", 145_104, "06b2933a77ac1fdc4fa4758c5a04d4374dab784ae144bb340ab20b78aebe559a"),
     )
