@@ -13,9 +13,9 @@ DEFAULT = "blur-degree"  #: the network in ``SHIPPED`` that is used when none is
 SHIPPED = {
     DEFAULT: Weights(
         file="blur-degree.onnx",
-        sha256=("3cdab3341f6c870a4138e4db1f8f0643797cbb060ac1d02e763bd16c391836a6",),
-        licence="MIT; trained on photos that are for research only, see the model card",
-        size=549_639,
+        sha256=("3f847001dfef98ad4f8d2789b9c3304f65c742cd68f47d4f02491c1f29d7a804",),
+        licence="MIT AND Apache-2.0; trained on photos that are for research only, see the model card",
+        size=2_098_024,
         package="faceblur_blurdegree",
         source="faceblur-blurdegree",
     )
