@@ -245,7 +245,8 @@ def tried() -> str:
     rows.sort(key=lambda row: float(row["val_mse"]))
     return (
         f"\n## What was tried\n\nThe smallest network, epochs: {base['epochs']}, without a teacher"
-        f" ([config](tried-base/config.yaml)), and the same with one option changed.\n\n{table(rows, list(rows[0]))}\n\n{FACE_WEIGHT}\n"
+        f" ([config](tried-base/config.yaml)), and the same with one option changed.\n\n{table(rows, list(rows[0]))}\n\n"
+        f"{FACE_WEIGHT}\n"
     )
 
 
