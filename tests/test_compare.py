@@ -240,6 +240,12 @@ def test_what_decides_a_figure_is_in_the_key(compare, tiny, tmp_path, monkeypatc
     assert measured(how="fine?") and not measured()
     model.write_bytes(b"three")
     assert measured() and not measured()
+    monkeypatch.setenv("FACEBLUR_MODELS", str(tmp_path / "models"))
+    (tmp_path / "models").mkdir()
+    for content in (b"four", b"fives"):
+        (tmp_path / "models" / "own.bin").write_bytes(content)
+        assert measured(file="own.bin") and not measured(file="own.bin")
+    monkeypatch.delenv("FACEBLUR_MODELS")
     make_testset(tiny, version=2)
     assert not measured()  # the same photos and truth
     make_testset(tiny, photos={**FACES, "e-new": []})
