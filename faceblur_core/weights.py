@@ -64,6 +64,12 @@ def locate(weights: Weights) -> Path:
     return path
 
 
+def named_file(name: str | Path) -> Path | None:
+    """Return the file of that name, here or in ``FACEBLUR_MODELS``; None if there is none."""
+    paths = (folder / name for folder in (Path(), local_folder()) if folder)
+    return next((path for path in paths if path.is_file()), None)
+
+
 def weights_file(text: str, shipped: Mapping[str, Weights], what: str) -> Path:
     """Return the model file that ``text`` names: one of those that ship, a path, or a file in ``FACEBLUR_MODELS``.
 
@@ -73,9 +79,8 @@ def weights_file(text: str, shipped: Mapping[str, Weights], what: str) -> Path:
     """
     if text in shipped:
         return locate(shipped[text])
-    for folder in (Path(), local_folder()):
-        if folder and text and (folder / text).is_file():
-            return folder / text
+    if path := named_file(text):
+        return path
     raise UnknownName(what, text, shipped)
 
 

@@ -28,7 +28,7 @@ from faceblur_core.errors import FaceblurError
 from faceblur_core.methods import Method
 from faceblur_core.plugins import distribution_versions, installed_plugins
 from faceblur_core.testsets.format import TestSet, open_testset
-from faceblur_core.weights import cache_folder, local_folder, present, sha256_of
+from faceblur_core.weights import cache_folder, named_file, present, sha256_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +190,9 @@ def _asks(metric: str) -> bool:
 
 
 def _sha256_of_option(value: Any) -> str:
-    """Return the checksum of the file that an option's value names, here or in the folder of models, or nothing."""
-    if not isinstance(value, (str, Path)) or not value or len(str(value)) >= 1000:
-        return ""
-    paths = [folder / value for folder in (Path(), local_folder()) if folder]
-    return next((sha256_of(path) for path in paths if path.is_file()), "")
+    """Return the checksum of the file that an option's value names, or nothing."""
+    path = named_file(value) if isinstance(value, (str, Path)) and len(str(value)) < 1000 else None
+    return sha256_of(path) if path else ""
 
 
 def _component_weights(component: Any) -> list[str]:
