@@ -81,7 +81,7 @@ def test_the_square_holds_the_rectangle_and_touches_two_sides(height, width):
 @pytest.mark.parametrize(("height", "width"), [(128, 128), (300, 500), (511, 200), (90, 60)])
 def test_only_what_the_network_changes_is_changed(models, height, width):
     photo = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    result = unet_with(blurs(50, 50, 24, 20), models)(photo)
+    result = unet_with(blurs(50, 50, 24, 20), models, squares=False)(photo)
     changed = (result.image != photo).any(axis=2)
     assert (result.mask > 0)[changed].all() and changed.any()
     scale = max(height, width) / 128
@@ -111,17 +111,43 @@ def test_without_compositing_the_output_is_the_networks(models):
     assert (result.mask > 0).all()
 
 
+def blackens_the_white(batch):
+    """A network that sees what is white and has more than 60 pixels."""
+    result = batch.copy()
+    for index, one in enumerate(batch):
+        bright = one.min(axis=2) > 0.9
+        if bright.sum() > 60:
+            result[index][bright] = 0
+    return result
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "count"), [(128, 128, 0), (140, 128, 0), (200, 300, 2), (300, 200, 2), (200, 900, 6)]
+)
+def test_squares_find_more_in_an_oblong_photo(models, height, width, count):
+    photo = np.zeros((height, width, 3), np.uint8)
+    side = round(10 * min(height, width) / 128)
+    photo[-5 - side : -5, -5 - side : -5] = 255
+    seen = unet_with(blackens_the_white, models)
+    assert len(seen.network_inputs(photo)) == 1 + count
+    assert seen(photo).mask[-5 - side // 2, -5 - side // 2] > 0.9
+    whole = unet_with(blackens_the_white, models, squares=False)
+    assert len(whole.network_inputs(photo)) == 1
+    assert whole(photo).mask.any() == (max(height, width) < 1.3 * min(height, width))
+
+
+def test_the_mask_of_the_raw_output_tells_of_the_whole_alone(models):
+    """What only a square hides is not hidden in the output."""
+    photo = np.zeros((200, 300, 3), np.uint8)
+    photo[100:116, 100:116] = 255
+    assert unet_with(blackens_the_white, models)(photo).mask.any()
+    raw = unet_with(blackens_the_white, models, composite=False, tiles=100)(photo)
+    assert raw.mask.max() < 0.01 and raw.image[108, 108].min() > 200
+
+
 def test_tiles_find_what_is_too_small_for_the_whole(models):
     photo = np.zeros((512, 512, 3), np.uint8)
     photo[400:412, 400:410] = 255  # 3 x 2.5 pixels of the square
-
-    def blackens_the_white(batch):
-        result = batch.copy()
-        for index, one in enumerate(batch):
-            bright = one.min(axis=2) > 0.9
-            if bright.sum() > 60:
-                result[index][bright] = 0
-        return result
 
     assert not unet_with(blackens_the_white, models)(photo).mask.any()
     tiled = unet_with(blackens_the_white, models, tiles=128)
@@ -191,7 +217,7 @@ def test_it_is_a_network_to_export(models, name):
     made = UNet(weights=str(models / name))
     assert isinstance(made, HasNetwork) and made.network_file == models / name and made.quantized_file is None
     inputs = made.network_inputs(dark(60, 128))
-    assert inputs.shape == (1, 128, 128, 3) and not inputs[0, :34].any() and inputs[0, 34:94].any()
+    assert inputs.shape == (4, 128, 128, 3) and not inputs[0, :34].any() and inputs[0, 34:94].any()
 
 
 def test_keras_and_tflite_agree(models):

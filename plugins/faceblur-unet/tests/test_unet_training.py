@@ -13,12 +13,14 @@ from click.testing import CliRunner
 from keras import ops
 from skimage.metrics import structural_similarity
 
+from faceblur_core.backends import load_network as load_predictor
 from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import as_yaml, checked, load_config
 from faceblur_core.training.schedule import plateau_rate
-from faceblur_unet import training
-from faceblur_unet.architecture import VARIANTS, build_unet, build_variant, fold, start_as_copy
+from faceblur_core.weights import locate
+from faceblur_unet import SHIPPED, training
+from faceblur_unet.architecture import VARIANTS, build_unet, build_variant, fold, start_as_copy, unfold
 from faceblur_unet.batches import Batches
 from faceblur_unet.config import TrainConfig
 from faceblur_unet.data import Pairs, load_split
@@ -115,6 +117,31 @@ def test_folded_batch_normalization_infers_the_same():
     np.testing.assert_allclose(model(photos), trained(photos), atol=1e-5)
     assert float(np.std(model(photos))) > 0.01
     assert not any(layer.name.startswith(("encoder1", "decoder1")) for layer in trained.layers if layer.name.endswith("_norm"))
+
+
+def test_unfolding_is_the_other_way_of_folding():
+    """The network with batch normalization infers the same, sees values of mean 0 and variance 1, and folds back to what was."""
+    keras.utils.set_random_seed(6)
+    model, trained, again = (build_variant("student-v0", batch_norm=normalized) for normalized in (False, True, False))
+    photos = pictures(4)[0].astype(np.float32) / 255
+    unfold(model, trained, photos)
+    np.testing.assert_allclose(trained(photos), model(photos), atol=1e-5)
+    np.testing.assert_allclose(trained(photos, training=True), model(photos), atol=1e-3)
+    fold(trained, again)
+    for weights, back in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_allclose(back, weights, atol=1e-5)
+
+
+def test_what_ships_can_be_trained_on(tmp_path):
+    """The float file has the weights in another order of axes: the network out of it gives what the file gives."""
+    shipped = locate(SHIPPED["student-v0"])
+    photos = pictures(2)[0].astype(np.float32) / 255
+    given = load_predictor(shipped)
+    made = np.concatenate([given(photo[None]) for photo in photos])
+    np.testing.assert_allclose(load_network(shipped, "student-v0")(photos), made, atol=1e-4)
+    for path, variant in ((locate(SHIPPED["student-v0-int8"]), "student-v0"), (shipped, "student-v1")):
+        with pytest.raises(FaceblurError, match=f"no float .tflite file of {variant}"):
+            load_network(path, variant)
 
 
 def test_16_bits_inside_32_outside():
@@ -402,9 +429,6 @@ def test_a_run_with_batch_normalization_resumes_and_saves_it_folded(config, tmp_
     made = outputs(models[0].predict_on_batch, photos.photos) / 255
     best = min(float(row["val_mse"]) for row in rows(tmp_path / "whole"))
     assert np.square(made - photos.truths[..., :3] / 255).mean() == pytest.approx(best, rel=0.01)
-    tuned = dataclasses.replace(normalized, weights=str(tmp_path / "whole" / "model.keras"))
-    with pytest.raises(UsageMistake, match="batch_norm is for a new network"):
-        training.train(tuned, tmp_path / "tuned", progress=False)
 
 
 def test_resume_refuses_another_config_other_data_and_damage(config, whole, folder, tmp_path):
@@ -440,11 +464,15 @@ def test_distillation_from_the_command_line(whole, folder, tmp_path):
     assert row["loss_teacher"] != row["loss_truth"]
 
 
-def test_fine_tuning_starts_from_the_weights(config, whole, tmp_path):
-    tuned = dataclasses.replace(config, weights=str(whole / "best.weights.h5"), epochs=1, warmup_epochs=0, learning_rate=1e-9)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_fine_tuning_starts_from_the_weights(config, whole, tmp_path, batch_norm):
+    start = str(whole / "best.weights.h5")
+    options = {"epochs": 1, "warmup_epochs": 0, "learning_rate": 1e-9, "batch_norm": batch_norm}
+    tuned = dataclasses.replace(config, weights=start, **options)
     training.train(tuned, tmp_path / "run", progress=False)
     assert float(rows(tmp_path / "run")[0]["val_mse"]) == pytest.approx(
-        min(float(row["val_mse"]) for row in rows(whole)), rel=1e-3
+        min(float(row["val_mse"]) for row in rows(whole)),
+        rel=0.05 if batch_norm else 1e-3,  # its means move a little
     )
     other = dataclasses.replace(tuned, weights=str(whole / "model.keras"), variant="student-v1")
     with pytest.raises(UsageMistake, match="no network of variant student-v1"):

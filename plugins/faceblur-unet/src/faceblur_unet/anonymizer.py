@@ -24,6 +24,7 @@ from faceblur_unet.config import PARAMETERS, SIZE
 CHANGED = np.float32(0.004)  #: mask of pixels that only ``composite=false`` changes: more than 0, far from hidden
 FAINT = np.float32(6e-4)  #: variance of detail, of values in 0..1, that counts for little
 SURE = 10  #: pixels
+OBLONG = 1.15  #: longer by shorter side, from which a photo is looked at in squares too: it would be seen that much larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,17 @@ class UNet:
 
     The photo is reduced to 128 pixels and comes back changed. A soft mask is made of where the network took its detail away
     (see :func:`lost_detail` and :func:`change_mask`), and only there the photo is replaced by the enlarged output: every
-    other pixel stays, to the bit.
+    other pixel stays, to the bit. Squares of the shorter side go through the network as well, and tiles of a size to choose,
+    in which faces are larger; what is hidden in one of them is hidden.
     """
 
     weights: str = option("student-v1-int8", "a network that ships, such as teacher or student-v0-int8; or a model file")
     backend: str = option("auto", "what runs the network, see faceblur plugins; auto: by the file's ending")
     threads: Annotated[int, Ge(1), Le(64)] = option(1, "of the backend, if it can use more than one")
-    composite: bool = option(True, "false: the whole enlarged output of the network, as it is")
+    composite: bool = option(True, "false: the whole enlarged output of the network, as it is; no squares, no tiles")
+    squares: bool = option(True, "look at overlapping squares of an oblong photo too, where its faces are larger")
     tiles: Annotated[int, Ge(0)] = option(0, "side in pixels of tiles that go through the network too, for small faces; 0: none")
-    overlap: Annotated[float, Ge(0), Lt(0.9)] = option(0.25, "overlap of tiles, as a share of their side")
+    overlap: Annotated[float, Ge(0), Lt(0.9)] = option(0.25, "overlap of squares and tiles, as a share of their side")
     low: Annotated[float, Gt(0), Lt(1)] = option(0.35, "share of lost detail from which a pixel can be hidden")
     high: Annotated[float, Gt(0), Lt(1)] = option(0.87, "share of lost detail that a hidden region must reach somewhere")
     least: Annotated[float, Ge(0), Lt(1)] = option(0.0025, "smallest region that counts, as a share of the network's square")
@@ -89,11 +92,16 @@ class UNet:
 
     def _squares(self, height: int, width: int) -> Iterator[Square]:
         yield Square(0, 0, height, width)
-        for x1, y1, x2, y2 in tiles_of(height, width, self.tiles, self.overlap):
-            yield Square(y1, x1, y2 - y1, x2 - x1)
+        if not self.composite:
+            return
+        shorter, longer = sorted((height, width))
+        sides = {shorter if self.squares and longer >= OBLONG * shorter else 0, self.tiles}
+        for side in sorted(sides, reverse=True):
+            for x1, y1, x2, y2 in tiles_of(height, width, side, self.overlap):
+                yield Square(y1, x1, y2 - y1, x2 - x1)
 
     def network_inputs(self, image: Image) -> Floats:
-        """Return what the network is given for an image: N x 128 x 128 x 3 in 0..1, the whole first, then the tiles."""
+        """Return what the network is given for an image: N x 128 x 128 x 3 in 0..1, the whole first, then squares and tiles."""
         return np.concatenate([_reduced(image, square) for square in self._squares(*image.shape[:2])])
 
     def _see(self, image: Image, square: Square) -> tuple[Floats, Floats]:

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
+from faceblur_core.types import Floats
 from faceblur_unet.config import SIZE
 
 Precision = Literal["float32", "mixed_bfloat16"]
@@ -80,6 +81,29 @@ def fold(trained: keras.Model, model: keras.Model) -> None:
             factor = gamma / np.sqrt(variance + norm.epsilon)
             weights = [weights[0] * factor, beta - mean * factor]
         layer.set_weights(weights)
+
+
+def unfold(model: keras.Model, trained: keras.Model, photos: Floats) -> None:
+    """Give a network with batch normalization the weights of one without, so that it infers the same.
+
+    The other way of :func:`fold`. Means and variances are those of the photos; scales and offsets undo them, until training
+    changes them.
+
+    :param photos: N x size x size x 3 in 0..1, some dozens
+    """
+    there = {layer.name for layer in trained.layers}
+    normalized = [layer.name for layer in model.layers if layer.weights and layer.name + NORM in there]
+    seen = keras.Model(model.input, [model.get_layer(name).input for name in normalized]).predict_on_batch(photos)
+    for name, inputs in zip(normalized, seen, strict=True):
+        kernel, bias = model.get_layer(name).get_weights()
+        values = ops.convert_to_numpy(ops.conv(inputs, kernel, padding="same", data_format="channels_last"))
+        mean, variance = values.mean(axis=(0, 1, 2)), values.var(axis=(0, 1, 2))
+        norm = trained.get_layer(name + NORM)
+        norm.set_weights([np.sqrt(variance + norm.epsilon), mean + bias, mean, variance])
+        trained.get_layer(name).set_weights([kernel])
+    for layer in model.layers:
+        if layer.weights and layer.name not in normalized:
+            trained.get_layer(layer.name).set_weights(layer.get_weights())
 
 
 def start_as_copy(model: keras.Model) -> None:

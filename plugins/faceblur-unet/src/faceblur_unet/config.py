@@ -23,7 +23,7 @@ class TrainConfig(TrainingConfig):
     """One training run; its best epoch is the one with the lowest ``val_mse``."""
 
     variant: Literal["teacher", "student-v0", "student-v1", "student-v2"] = option("student-v1", "which network")
-    weights: str = option("", "start from this .keras or .weights.h5 file; empty: from random weights")
+    weights: str = option("", "start from one that ships, such as teacher, or a .keras, .weights.h5 or float .tflite file")
     teacher: str = option("", "distillation: a network that ships, such as teacher, or the teacher's model file")
     alpha: Share = option(0.7, "distillation: weight of the loss to the truth; the rest is the loss to the teacher")
     copy_start: bool = option(False, "a new network begins as one that copies its input")

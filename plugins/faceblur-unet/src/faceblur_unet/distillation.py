@@ -10,6 +10,7 @@ import numpy as np
 
 from faceblur_core.backends import load_network as load_predictor
 from faceblur_core.errors import FaceblurError
+from faceblur_core.mcu.graph import parse
 from faceblur_core.types import Predictor
 from faceblur_core.weights import weights_file
 from faceblur_unet import SHIPPED
@@ -17,14 +18,21 @@ from faceblur_unet.architecture import build_variant
 from faceblur_unet.config import SIZE
 from faceblur_unet.data import Pairs, Pictures
 
+#: operators of TensorFlow Lite with a kernel, and how its axes become those of Keras
+AXES = {"CONV_2D": (1, 2, 3, 0), "TRANSPOSE_CONV": (1, 2, 0, 3)}
+
 
 def load_network(path: Path, variant: str) -> keras.Model:
-    """Return the network in a ``.keras`` file, or a new one of that variant with the weights of a ``.weights.h5`` file.
+    """Return the network in a ``.keras`` file, or a new one of that variant with the weights of another file.
+
+    The other is a ``.weights.h5`` file, or a float ``.tflite`` file that was made of that variant, as those that ship.
 
     :raises FaceblurError: if the file is missing, is no such file, or holds another kind of network
     """
     if not path.is_file():
         raise FaceblurError(f"no model file {path}")
+    if path.suffix == ".tflite":
+        return _from_tflite(path, variant)
     try:
         if path.suffix == ".keras":
             model = keras.saving.load_model(path, compile=False)
@@ -36,6 +44,20 @@ def load_network(path: Path, variant: str) -> keras.Model:
         raise FaceblurError(f"{path} is no .keras file, nor .weights.h5 file of {variant}: {reason}") from None
     if model.input_shape != (None, SIZE, SIZE, 3) or model.output_shape != model.input_shape:
         raise FaceblurError(f"{path} is a network from {model.input_shape} to {model.output_shape}, no U-Net for {SIZE} pixels")
+    return model
+
+
+def _from_tflite(path: Path, variant: str) -> keras.Model:
+    graph, model = parse(path.read_bytes()), build_variant(variant)
+    found = [operator for operator in graph.operators if operator.kind in AXES]
+    layers = [layer for layer in model.layers if layer.weights]
+    try:
+        for operator, layer in zip(found, layers, strict=True):
+            constants = [graph.tensors[index].data for index in operator.inputs if graph.tensors[index].dtype == "float32"]
+            kernel, bias = (values for values in constants if values is not None)
+            layer.set_weights([kernel.transpose(AXES[operator.kind]), bias])
+    except ValueError:
+        raise FaceblurError(f"{path} is no float .tflite file of {variant}") from None
     return model
 
 

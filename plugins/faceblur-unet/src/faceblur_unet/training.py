@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
@@ -21,12 +22,16 @@ from faceblur_core.errors import UsageMistake
 from faceblur_core.training.data import identity
 from faceblur_core.training.run import TrainingRun, replace
 from faceblur_core.training.schedule import plateau_rate, step_rates
-from faceblur_unet.architecture import build_variant, fold, start_as_copy
+from faceblur_core.weights import weights_file
+from faceblur_unet import SHIPPED
+from faceblur_unet.architecture import build_variant, fold, start_as_copy, unfold
 from faceblur_unet.batches import Batches
 from faceblur_unet.config import TrainConfig
 from faceblur_unet.data import load_split
 from faceblur_unet.distillation import load_network, load_teacher, with_teacher
 from faceblur_unet.losses import make_loss, make_metrics
+
+FIRST = 128  #: photos of the training split that batch normalization takes its first means and variances from
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -75,13 +80,15 @@ class _Run(TrainingRun[TrainConfig]):
             if self.config.copy_start:
                 start_as_copy(self.model)
             return
-        if self.config.batch_norm:
-            raise UsageMistake("batch_norm is for a new network; leave out weights, or batch_norm")
-        source = load_network(Path(self.config.weights), self.config.variant)
+        source = load_network(weights_file(self.config.weights, SHIPPED, "U-Net weights"), self.config.variant)
         try:
-            self.model.set_weights(source.get_weights())
+            self.exported.set_weights(source.get_weights())
         except ValueError:
             raise UsageMistake(f"{self.config.weights} holds no network of variant {self.config.variant}") from None
+        if self.config.batch_norm:
+            unfold(self.exported, self.model, self.batches.pairs.photos[:FIRST].astype(np.float32) / 255)
+        else:
+            self.model.set_weights(self.exported.get_weights())
 
     def fit(self, epoch: int) -> dict[str, float]:
         self.batches.epoch = epoch
