@@ -2,7 +2,8 @@
 
 Usage: python benchmarks/cards.py [RUNS] takes each network's config.yaml, log.csv, run.json and curves from RUNS/NAME (such as
 runs/train) into plugins/faceblur-unet/cards/NAME, then writes cards/NAME.md; without RUNS only the pages are made anew.
-RUNS/NAME-alone is a student without its teacher, RUNS/tried-* are short runs with one option changed, tried-base with none.
+RUNS/NAME-first and -second are the runs before, RUNS/NAME-alone is a student without its teacher, RUNS/tried-* are short runs
+with one option changed, tried-base with none.
 """
 
 from __future__ import annotations
@@ -29,6 +30,18 @@ CURVES = ("loss", "mse", "mae", "ssim", "psnr")
 THESIS = {"teacher": {"val_mse": 5.19e-4, "val_mae": 0.0110, "val_ssim": 0.959, "val_psnr": 34.19}}
 FACE_WEIGHT = """Weighting the faces costs error outside of them and hides more: by `faceblur compare` of the two model files,
 celebahq's coverage >= 0.95 is 0.949 as it is and 0.887 with `face_weight=0`, its share of cosines < 0.4 is 0.672 and 0.636."""
+EARLIER = ("first", "second")  #: NAME-first is the run whose weights the next one began with
+ERRORS = """
+Where the error is, by `benchmarks/unet_errors.py`: most of it inside and within a few pixels of the edge of what is to be
+blurred. The targets end there, sharply, and where a face ends is not the same in every source, so a network that cannot know
+gives something between.
+"""
+LIGHTER = "03d9b2aee208"
+LIGHT = f"""
+The data set of manifest `{LIGHTER}` had the same photos and a lighter, smaller blur (sigma 0.11, grow 1.18, feather 0.1:
+configs/datasets/faces12k.yaml as of commit 9fad635), under which a detector still finds many faces: `python
+benchmarks/target_blur.py celebahq`.
+"""
 Figure = tuple[str, str, str, int, str]  #: heading, metric, statistic, factor, number format
 FIGURES: tuple[Figure, ...] = (
     *(column for column in COLUMNS if column[1] in ("coverage", "still-detected", "cosine", "psnr-outside-128", "touched")),
@@ -64,12 +77,12 @@ The best epoch's figures on {validation} validation pictures, which hold several
 pictures were centred portraits, so its figures are no like for like.
 
 {validated}
-{ablation}{tried}
+{errors}{ablation}{tried}
 ## On the test sets
 
 `faceblur compare unet` and `unet-float`, then `python benchmarks/publish.py RUN MACHINE unet-` and `unet-float-`. Composited,
-as `faceblur run` does; rows with `raw` are the network's own output, `composite=false`. Figures are `value [low, high]`, 95 %
-intervals; definitions: docs/metrics.md.
+as `faceblur run` does; in rows with `whole` without squares (`squares=false`); rows with `raw` are the network's own output,
+`composite=false`. Figures are `value [low, high]`, 95 % intervals; definitions: docs/metrics.md.
 
 {compared}
 ## Per category and group
@@ -93,7 +106,7 @@ YouTube Faces, Helen, AFW, UTKFace): whether weights made from them may be used 
 
 def take(runs: Path) -> None:
     """Copy what remains of each run; the curves only as pictures."""
-    others = [runs / f"{name}-{kind}" for name in NETWORKS for kind in ("first", "alone")]
+    others = [runs / f"{name}-{kind}" for name in NETWORKS for kind in (*EARLIER, "alone")]
     for run in (*sorted(runs.glob("tried-*")), *others):
         copy_facts(run, CARDS)
     for name in NETWORKS:
@@ -195,7 +208,7 @@ def page(name: str) -> str:
     validated = [{"": "here", **{kind: f"{best[kind]:.4g}" for kind in KINDS}}]
     if name in THESIS:
         validated.append({"": "thesis", **{kind: f"{THESIS[name][kind]:.4g}" for kind in KINDS}})
-    methods = [f"unet-{name}{form}" for form in ("-int8", "", "-int8 raw", " raw")]
+    methods = [f"unet-{name}{form}" for form in ("-int8", "", "-int8 whole", "-int8 raw")]
     return PAGE.format(
         name=name,
         what=f"An end-to-end U-Net that blurs faces: {facts['parameters']:,} parameters"
@@ -205,10 +218,11 @@ def page(name: str) -> str:
         f"manifest `{run['data']['manifest_sha256'][:12]}`",
         training=f"[config]({name}/config.yaml), seed {facts['seed']}, {facts['epochs']} epochs; [log]({name}/log.csv)",
         machine=facts["machine"],
-        summary=f"{len(log)} epochs in {facts['hours']:.1f} hours; the best is epoch {facts['best']:.0f}." + first(name),
+        summary=f"{len(log)} epochs in {facts['hours']:.1f} hours; the best is epoch {facts['best']:.0f}." + earlier(name),
         curves=pictures(name, CURVES),
         validation=f"{facts['val']:,}",
         validated=table(validated, list(validated[0])) + "\n",
+        errors=errors(f"unet-{name}"),
         ablation=ablation(name, best),
         tried=tried(),
         compared=published(UNET, methods),
@@ -216,19 +230,33 @@ def page(name: str) -> str:
     )
 
 
-def first(name: str) -> str:
-    """Return what there is to say of a run whose weights this one began with."""
-    path = CARDS / f"{name}-first" / "run.json"
-    if not path.is_file():
+def earlier(name: str) -> str:
+    """Return what there is to say of the runs whose weights this one began with."""
+    folders = [CARDS / f"{name}-{number}" for number in EARLIER if (CARDS / f"{name}-{number}" / "run.json").is_file()]
+    if not folders:
         return ""
-    run = json.loads(path.read_text())
-    return (
-        f" It began with the best weights, of epoch {run['best']['epoch']:.0f}, of a [first run]({name}-first/log.csv)"
-        f" ([config]({name}-first/config.yaml)) that was stopped after {run['epochs']} epochs. That one's data set had the same"
-        " photos and a lighter, smaller blur (sigma 0.11, grow 1.18, feather 0.1: configs/datasets/faces12k.yaml as of commit"
-        f" 9fad635, manifest `{run['data']['manifest_sha256'][:12]}`), under which a detector still finds many faces:"
-        " `python benchmarks/target_blur.py celebahq`."
-    )
+    runs = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    rows = [
+        {
+            "earlier run": f"[{folder.name}]({folder.name}/log.csv), [config]({folder.name}/config.yaml)",
+            "epochs": str(run["epochs"]),
+            "best": f"{run['best']['epoch']:.0f}",
+            "val_psnr": f"{run['best']['val_psnr']:.4g}",
+            "data": f"manifest `{run['data']['manifest_sha256'][:12]}`",
+        }
+        for folder, run in zip(folders, runs, strict=True)
+    ]
+    light = LIGHT if any(run["data"]["manifest_sha256"].startswith(LIGHTER) for run in runs) else ""
+    began = "It began with the best weights of an earlier one" + (", as that one had." if len(rows) > 1 else ".")
+    return f" {began}\n\n{table(rows, list(rows[0]))}\n{light}"
+
+
+def errors(network: str) -> str:
+    """Return where on the validation pictures a network's error is, if that was measured."""
+    rows = [row for row in rows_of(RESULTS / "unet-errors-v1.csv") if row["network"] == network]
+    if not rows:
+        return ""
+    return f"{ERRORS}\n{table(rows, ['where', 'share of pixels', 'share of error', 'mse'])}\n"
 
 
 def tried() -> str:
@@ -255,6 +283,8 @@ def ablation(name: str, best: dict[str, float]) -> str:
     alone = CARDS / f"{name}-alone" / "run.json"
     if not alone.is_file():
         return ""
+    first = CARDS / f"{name}-first" / "run.json"  # trained anew, as the one without was
+    best = json.loads(first.read_text())["best"] if first.is_file() else best
     other = json.loads(alone.read_text())["best"]
     rows = [
         {"": label, **{kind: f"{values[kind]:.4g}" for kind in KINDS}}

@@ -19,7 +19,7 @@ from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import AnonymizerContract, BackendContract
 from faceblur_core.types import HasNetwork
 from faceblur_unet import SHIPPED
-from faceblur_unet.anonymizer import Square, UNet, change_mask, lost_detail
+from faceblur_unet.anonymizer import Square, UNet, change_mask, lost_detail, without_residue
 from faceblur_unet.architecture import build_variant
 from faceblur_unet.config import PARAMETERS
 
@@ -175,6 +175,21 @@ def test_a_hole_and_a_dent_in_the_change_are_filled():
     lost[65:70, 60:80] = 0
     mask = change_mask(lost, 0.45, 0.8, 0.0025)
     assert (mask[40:80, 40:80] == 1).all() and not mask[:34].any() and mask.dtype == np.float32
+
+
+def test_residue_in_a_hidden_region_is_averaged_over_that_region():
+    """A region of one colour stays it, to the last pixel, whatever is around; eyes in it vanish; all else is left alone."""
+    after = np.random.default_rng(3).random((128, 128, 3), np.float32)
+    mask = np.zeros((128, 128), np.float32)
+    mask[20:60, 20:60], mask[80:100, 80:100] = 1, 0.5
+    after[20:60, 20:60], after[80:100, 80:100] = (0.2, 0.4, 0.6), (0.9, 0.8, 0.7)
+    smoothed = without_residue(after, mask, 0.2)
+    np.testing.assert_allclose(smoothed, after, atol=1e-5)
+    after[30:36, 26:34] = after[30:36, 46:54] = 0
+    left = without_residue(after, mask, 0.2)
+    assert np.ptp(left[20:60, 20:60, 0]) < 0.1 < np.ptp(after[20:60, 20:60, 0])
+    np.testing.assert_array_equal(left[mask == 0], after[mask == 0])
+    np.testing.assert_array_equal(without_residue(after, mask, 0), after)
 
 
 def test_specks_and_weak_changes_are_left_alone():

@@ -46,9 +46,9 @@ class UNet:
     """Blurs faces by the end-to-end U-Net (Ronneberger et al., 2015, trained here to output the photo with blurred faces).
 
     The photo is reduced to 128 pixels and comes back changed. A soft mask is made of where the network took its detail away
-    (see :func:`lost_detail` and :func:`change_mask`), and only there the photo is replaced by the enlarged output: every
-    other pixel stays, to the bit. Squares of the shorter side go through the network as well, and tiles of a size to choose,
-    in which faces are larger; what is hidden in one of them is hidden.
+    (see :func:`lost_detail` and :func:`change_mask`), and only there the photo is replaced by the enlarged output, smoothed
+    (see :func:`without_residue`): every other pixel stays, to the bit. Squares of the shorter side go through the network as
+    well, and tiles of a size to choose, in which faces are larger; what is hidden in one of them is hidden.
     """
 
     weights: str = option("student-v1-int8", "a network that ships, such as teacher or student-v0-int8; or a model file")
@@ -61,6 +61,7 @@ class UNet:
     low: Annotated[float, Gt(0), Lt(1)] = option(0.35, "share of lost detail from which a pixel can be hidden")
     high: Annotated[float, Gt(0), Lt(1)] = option(0.87, "share of lost detail that a hidden region must reach somewhere")
     least: Annotated[float, Ge(0), Lt(1)] = option(0.0025, "smallest region that counts, as a share of the network's square")
+    smooth: Annotated[float, Ge(0), Le(1)] = option(0.2, "Gaussian over what a hidden region still shows, as a share of its size")
     model_files: list[Path] = field(init=False, repr=False)
     network_file: Path = field(init=False, repr=False)
     quantized_file: Path | None = field(init=False, repr=False)
@@ -126,7 +127,11 @@ class UNet:
         alpha[alpha < 1 / 255] = 0
         used = alpha > mask[rows, columns]
         box = _span(used.any(axis=1)), _span(used.any(axis=0))
-        enlarged = np.clip(cv2.resize(after, size, interpolation=cv2.INTER_CUBIC)[box] * np.float32(255), 0, 255)
+        enlarged = np.clip(
+            cv2.resize(without_residue(after, small, self.smooth), size, interpolation=cv2.INTER_CUBIC)[box] * np.float32(255),
+            0,
+            255,
+        )
         weight = alpha[box][..., None]
         blended = np.rint(image[rows, columns][box] * (1 - weight) + enlarged * weight).astype(np.uint8)
         np.copyto(output[rows, columns][box], blended, where=used[box][..., None])
@@ -204,3 +209,27 @@ def change_mask(lost: Floats, low: float, high: float, least: float) -> Mask:
     soft = cv2.GaussianBlur(cv2.dilate(grown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
     soft[soft < 0.02] = 0
     return np.maximum(grown, soft).astype(np.float32)
+
+
+def without_residue(after: Floats, mask: Mask, smooth: float) -> Floats:
+    """Return a network's output without the faint eyes and glasses that it can leave in a region that it hides.
+
+    A network is taught to leave no detail there. So each region of the mask is averaged, under a Gaussian of ``smooth`` times the
+    square root of its area, over its own pixels alone: nothing comes in from around it.
+
+    :param after: h x w x 3 in 0..1
+    :param mask: h x w, of :func:`change_mask`
+    """
+    import cv2
+
+    result = after.copy()
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((mask > 0).astype(np.uint8))
+    for label in range(1, count) if smooth else ():
+        left, top, width, height, area = (int(value) for value in stats[label])
+        box = slice(top, top + height), slice(left, left + width)
+        weight = np.where(labels[box] == label, mask[box], 0)
+        weighted = np.dstack([after[box] * weight[..., None], weight])
+        summed = cv2.GaussianBlur(weighted, (0, 0), smooth * area**0.5, borderType=cv2.BORDER_CONSTANT)
+        inside = labels[box] == label
+        result[box][inside] = summed[inside][:, :3] / summed[inside][:, 3:]
+    return result

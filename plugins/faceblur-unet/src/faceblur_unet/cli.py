@@ -37,7 +37,7 @@ def distill(**given: Any) -> None:
     """
     config = given_config(TrainConfig, given)
     if not config.teacher:
-        raise UsageMistake("distillation needs a teacher: --set teacher=runs/train/teacher/model.keras")
+        raise UsageMistake("distillation needs a teacher: --set teacher=teacher, which ships, or a model file")
     _train(config, given)
 
 
