@@ -20,8 +20,8 @@ def _shipped(name: str, size: int, sha256: str) -> Weights:
 SHIPPED = {
     name: _shipped(name, size, sha256)
     for name, size, sha256 in (
-        ("teacher", 7_713_740, "689bbdfc575fb33722ca06a639f7ec3462d8368aefa3b9cc101491af5ee6492f"),
-        ("teacher-int8", 1_982_976, "37be202260d5614e9c8e953a4f45115b3af49ed358cc51822debc57fa13a2714"),
+        ("teacher", 7_713_740, "e2f910ed881aee28b72e4c2bfe3f5465197403cd3a5fe24ce62ef3c53ec9bc56"),
+        ("teacher-int8", 1_982_976, "80bb39f9da01876aca089329279e0e3c3f97037459e9516e1fe6548c30d50499"),
         ("student-v2", 4_345_772, "914fd289a59985fdc6744184fad595db586a8b42258905693ef2eb1bd28eef91"),
         ("student-v2-int8", 1_129_968, "04ebe5d87c4a05a004dc9d16b78648dd49d2ec44ade451176ecb748c541d0777"),
         ("student-v1", 1_939_340, "69e44597eff218aeeb6a145624575b07c6cffa88098a8a87a01ddace40c4281f"),
