@@ -122,7 +122,7 @@ def blackens_the_white(batch):
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "count"), [(128, 128, 0), (140, 128, 0), (200, 300, 2), (300, 200, 2), (200, 900, 6)]
+    ("height", "width", "count"), [(128, 128, 0), (140, 128, 0), (200, 300, 2), (300, 200, 2), (200, 900, 6), (450, 800, 2)]
 )
 def test_squares_find_more_in_an_oblong_photo(models, height, width, count):
     photo = np.zeros((height, width, 3), np.uint8)
