@@ -90,8 +90,8 @@ as `faceblur run` does; in rows with `whole` without squares (`squares=false`); 
 {sliced}
 ## Limits
 
-- What the network does not see in 128 pixels it does not hide: faces below about a tenth of the longer
-  side. `tiles=` helps, at a cost.
+- What the network does not see in 128 pixels it does not hide: faces below about a tenth of the photo's shorter side, or of its
+  longer one without squares. `tiles=` helps, at a cost.
 - The mask is made from the network's own output. Where a face was hidden but had no detail to lose, or lies beside other detail
   that was lost, the mask can be off by some pixels.
 - A share of faces with a cosine below 0.4 is a figure of one face recogniser (MobileFaceNet), not a proof.
@@ -253,10 +253,10 @@ def earlier(name: str) -> str:
 
 def errors(network: str) -> str:
     """Return where on the validation pictures a network's error is, if that was measured."""
-    rows = [row for row in rows_of(RESULTS / "unet-errors-v1.csv") if row["network"] == network]
+    rows = [row for row in rows_of(RESULTS / "errors-v1.csv") if row["network"] == network]
     if not rows:
         return ""
-    return f"{ERRORS}\n{table(rows, ['where', 'share of pixels', 'share of error', 'mse'])}\n"
+    return f"{ERRORS}\n{table(rows, ['where', 'share of pixels', 'share of error', 'mse', 'pictures'])}\n"
 
 
 def tried() -> str:
@@ -290,7 +290,8 @@ def ablation(name: str, best: dict[str, float]) -> str:
         {"": label, **{kind: f"{values[kind]:.4g}" for kind in KINDS}}
         for label, values in (("with the teacher", best), ("without", other))
     ]
-    return f"\nThe same network, data, seed and epochs without its teacher:\n\n{table(rows, list(rows[0]))}\n"
+    which = "The first run with the teacher, and the same" if first.is_file() else "The same"
+    return f"\n{which} network, data, seed and epochs without its teacher:\n\n{table(rows, list(rows[0]))}\n"
 
 
 if __name__ == "__main__":

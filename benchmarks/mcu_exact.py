@@ -46,7 +46,7 @@ def rows(name: str, photos: list[Path], known: set[tuple[str, ...]]) -> Iterator
     """Yield what is not known yet of one network."""
     model = self_contained(locate(SHIPPED[f"{name}-int8"]).read_bytes())
     graph, oracle = parse(model), Oracle(model)
-    network = UNet(weights=f"{name}-int8")
+    network = UNet(weights=f"{name}-int8", squares=False)
     pictures = [network.network_inputs(read_photo(path.read_bytes()).frames[0].rgb()) for path in photos]
     few = 20 if name in ("student-v0", "student-v1") else 3
 

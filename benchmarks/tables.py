@@ -122,6 +122,11 @@ Networks of faceblur-blurdegree on faces with known degrees of blur: the test sp
 angle and along any. Milliseconds for one face, one thread, the network alone. Measured by
 `faceblur blur-degree`, see [the card](../plugins/faceblur-blurdegree/cards/blur-degree.md).
 """
+ERRORS_HEAD = """## {name}
+
+Where the errors of the float U-Nets are, on {pictures} validation pictures of faces12k, by the distance to what is to be blurred:
+`python benchmarks/unet_errors.py DATASET`. The squared error is of pixels in 0..1.
+"""
 BLIND_HEAD = """
 ## {name}
 
@@ -250,6 +255,7 @@ def page() -> str:
         "mcu": partial(plain_section, MCU_HEAD),
         "detectors": partial(plain_section, DETECTORS_HEAD),
         "blur": blur_section,
+        "errors": partial(plain_section, ERRORS_HEAD, hidden="pictures"),
         "blind": partial(plain_section, BLIND_HEAD, hidden="threshold"),
     }
     paths = sorted(RESULTS.glob("*.csv"))

@@ -1,6 +1,6 @@
 """Where the U-Nets' errors are: by the distance to what is to be blurred, on a data set's val split.
 
-Usage: python benchmarks/unet_errors.py DATASET [COUNT]. Writes results/unet-errors-v1.csv: for each float network that ships a
+Usage: python benchmarks/unet_errors.py DATASET [COUNT]. Writes results/errors-v1.csv: for each float network that ships a
 row per place, with its share of the pixels, its share of the squared error, and its mean squared error (pixels in 0..1).
 """
 
@@ -76,7 +76,7 @@ def main(folder: Path, count: int) -> None:
                     "pictures": str(len(names)),
                 }
             )
-    write_rows(RESULTS / "unet-errors-v1.csv", rows)
+    write_rows(RESULTS / "errors-v1.csv", rows)
 
 
 if __name__ == "__main__":

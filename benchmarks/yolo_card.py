@@ -46,7 +46,7 @@ Made by `benchmarks/yolo_card.py` from the training run in [`{name}/`]({name}/) 
 
 ## Training
 
-{epochs} epochs in {hours:.1f} hours on one core, after a first run of {first}; the best is epoch {best:.0f}.
+{epochs} epochs in {hours:.1f} hours, after a first run of {first}; the best is epoch {best:.0f}.
 
 {curves}
 
@@ -78,8 +78,8 @@ definitions: docs/metrics.md.
 
 - What it fails on, beside the other detectors: [docs/detectors.md](../../../docs/detectors.md).
 - It was trained for some hours on a CPU, not for days on a GPU. It misses more, and reports more that is no face, than YuNet.
-- It was trained at 320 pixels. At `imgsz=640` it finds more of the small faces, but boxes parts of those that fill the picture.
-  The default of 480 was chosen with fddb, wider and celebahq in view, so its figures there are a little too good.
+- It was trained at 320 and {imgsz} pixels. At `imgsz=640` it finds more of the small faces, but boxes parts of those that fill
+  the picture. The default of 480 was chosen with fddb, wider and celebahq in view, so its figures there are a little too good.
 - It takes a blurred head for a face more often than other detectors do: in comparisons it judges last.
 
 ## Licence

@@ -122,7 +122,8 @@ def blackens_the_white(batch):
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "count"), [(128, 128, 0), (140, 128, 0), (200, 300, 2), (300, 200, 2), (200, 900, 6), (450, 800, 2)]
+    ("height", "width", "count"),
+    [(128, 128, 0), (140, 128, 0), (200, 300, 2), (300, 200, 2), (200, 900, 6), (450, 800, 2)],
 )
 def test_squares_find_more_in_an_oblong_photo(models, height, width, count):
     photo = np.zeros((height, width, 3), np.uint8)
@@ -134,6 +135,12 @@ def test_squares_find_more_in_an_oblong_photo(models, height, width, count):
     whole = unet_with(blackens_the_white, models, squares=False)
     assert len(whole.network_inputs(photo)) == 1
     assert whole(photo).mask.any() == (max(height, width) < 1.3 * min(height, width))
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 3000), (1, 5000), (60000, 2)])
+def test_a_strip_is_not_cut_into_thousands(models, height, width):
+    seen = unet_with(lambda batch: batch, models)
+    assert len(seen.network_inputs(np.zeros((height, width, 3), np.uint8))) == 1 + 10
 
 
 def test_the_mask_of_the_raw_output_tells_of_the_whole_alone(models):
@@ -190,6 +197,14 @@ def test_residue_in_a_hidden_region_is_averaged_over_that_region():
     assert np.ptp(left[20:60, 20:60, 0]) < 0.1 < np.ptp(after[20:60, 20:60, 0])
     np.testing.assert_array_equal(left[mask == 0], after[mask == 0])
     np.testing.assert_array_equal(without_residue(after, mask, 0), after)
+
+
+def test_a_region_in_the_bend_of_another_keeps_its_colour():
+    """Their boxes overlap; faint edges count little and break nothing."""
+    after, mask = np.zeros((64, 64, 3), np.float32), np.zeros((64, 64), np.float32)
+    mask[10:50, 10:16], mask[44:50, 10:50], mask[20:30, 30:40] = 1, 1, 0.02
+    after[mask == 1], after[mask == np.float32(0.02)] = 0.25, 0.75
+    np.testing.assert_allclose(without_residue(after, mask, 0.2), after, atol=1e-4)
 
 
 def test_specks_and_weak_changes_are_left_alone():

@@ -18,7 +18,7 @@ from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import as_yaml, checked, load_config
 from faceblur_core.training.schedule import plateau_rate
-from faceblur_core.weights import locate
+from faceblur_core.weights import locate, sha256_of
 from faceblur_unet import SHIPPED, training
 from faceblur_unet.architecture import VARIANTS, build_unet, build_variant, fold, start_as_copy, unfold
 from faceblur_unet.batches import Batches
@@ -139,6 +139,7 @@ def test_what_ships_can_be_trained_on(tmp_path):
     given = load_predictor(shipped)
     made = np.concatenate([given(photo[None]) for photo in photos])
     np.testing.assert_allclose(load_network(shipped, "student-v0")(photos), made, atol=1e-4)
+    load_network(locate(SHIPPED["teacher"]), "teacher")
     for path, variant in ((locate(SHIPPED["student-v0-int8"]), "student-v0"), (shipped, "student-v1")):
         with pytest.raises(FaceblurError, match=f"no float .tflite file of {variant}"):
             load_network(path, variant)
@@ -462,6 +463,8 @@ def test_distillation_from_the_command_line(whole, folder, tmp_path):
         parts = 0.6 * row[f"{start}loss_truth"] + 0.4 * row[f"{start}loss_teacher"]
         assert row[f"{start}loss"] == pytest.approx(parts, rel=1e-4)
     assert row["loss_teacher"] != row["loss_truth"]
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert run["data"]["teacher_sha256"] == sha256_of(whole / "model.keras") and "weights_sha256" not in run["data"]
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -25,6 +25,7 @@ CHANGED = np.float32(0.004)  #: mask of pixels that only ``composite=false`` cha
 FAINT = np.float32(6e-4)  #: variance of detail, of values in 0..1, that counts for little
 SURE = 10  #: pixels
 OBLONG = 1.15  #: longer by shorter side, from which a photo is looked at in squares too: it would be seen that much larger
+STRIP = 8  #: longer by shorter side, up to which squares are of the shorter side; of a strip they are of this part of the longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,9 @@ class UNet:
 
     The photo is reduced to 128 pixels and comes back changed. A soft mask is made of where the network took its detail away
     (see :func:`lost_detail` and :func:`change_mask`), and only there the photo is replaced by the enlarged output, smoothed
-    (see :func:`without_residue`): every other pixel stays, to the bit. Squares of the shorter side go through the network as
-    well, and tiles of a size to choose, in which faces are larger; what is hidden in one of them is hidden.
+    (see :func:`without_residue`): every other pixel stays, to the bit. Squares of an oblong photo go through the network as
+    well, as high or wide as its shorter side, and tiles of a size to choose: faces are larger there. What is hidden in one is
+    hidden.
     """
 
     weights: str = option("student-v1-int8", "a network that ships, such as teacher or student-v0-int8; or a model file")
@@ -82,12 +84,11 @@ class UNet:
         started = time.perf_counter()
         height, width = image.shape[:2]
         mask, output = np.zeros((height, width), np.float32), np.array(image)
-        squares = list(self._squares(height, width))
-        seen = [self._see(image, square) for square in squares]
-        for square, (before, after) in zip(squares, seen, strict=True):
+        for square in self._squares(height, width):
+            before, after = self._see(image, square)
             self._apply(image, square, before, after, mask, output)
-        if not self.composite:
-            output = _enlarged(seen[0][1], height, width)
+        if not self.composite:  # there was one square, the whole
+            output = _enlarged(after, height, width)
             np.maximum(mask, CHANGED * (output != image).any(axis=2), out=mask)
         return Anonymized(output, mask, None, {"ms": {"network": (time.perf_counter() - started) * 1e3}})
 
@@ -96,7 +97,8 @@ class UNet:
         if not self.composite:
             return
         shorter, longer = sorted((height, width))
-        sides = {shorter if self.squares and longer >= OBLONG * shorter else 0, self.tiles}
+        side = max(shorter, longer // STRIP) if self.squares and longer >= OBLONG * shorter else 0
+        sides = {side, self.tiles}
         for side in sorted(sides, reverse=True):
             for x1, y1, x2, y2 in tiles_of(height, width, side, self.overlap):
                 yield Square(y1, x1, y2 - y1, x2 - x1)
@@ -215,7 +217,7 @@ def without_residue(after: Floats, mask: Mask, smooth: float) -> Floats:
     """Return a network's output without the faint eyes and glasses that it can leave in a region that it hides.
 
     A network is taught to leave no detail there. So each region of the mask is averaged, under a Gaussian of ``smooth`` times the
-    square root of its area, over its own pixels alone: nothing comes in from around it.
+    square root of its area, over its own pixels alone: nothing comes in from around it, before the output is enlarged.
 
     :param after: h x w x 3 in 0..1
     :param mask: h x w, of :func:`change_mask`

@@ -22,7 +22,7 @@ from faceblur_core.errors import UsageMistake
 from faceblur_core.training.data import identity
 from faceblur_core.training.run import TrainingRun, replace
 from faceblur_core.training.schedule import plateau_rate, step_rates
-from faceblur_core.weights import weights_file
+from faceblur_core.weights import sha256_of, weights_file
 from faceblur_unet import SHIPPED
 from faceblur_unet.architecture import build_variant, fold, start_as_copy, unfold
 from faceblur_unet.batches import Batches
@@ -31,7 +31,7 @@ from faceblur_unet.data import load_split
 from faceblur_unet.distillation import load_network, load_teacher, with_teacher
 from faceblur_unet.losses import make_loss, make_metrics
 
-FIRST = 128  #: photos of the training split that batch normalization takes its first means and variances from
+FIRST = 32  #: photos of the training split that batch normalization takes its first means and variances from
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -53,6 +53,11 @@ class _Run(TrainingRun[TrainConfig]):
     def set_up(self) -> dict[str, Any]:
         config = self.config
         pairs = [load_split(Path(config.data), split) for split in ("train", "val")]
+        begun = {}  # a name's file may be another one tomorrow
+        for role, given in (("weights", config.weights), ("teacher", config.teacher)):
+            if given:
+                path = weights_file(given, SHIPPED, "U-Net weights")
+                begun[f"{role}_sha256"] = sha256_of(path) if path.is_file() else None
         if config.teacher:
             teacher = load_teacher(config.teacher)
             pairs = [with_teacher(part, teacher) for part in pairs]
@@ -62,7 +67,7 @@ class _Run(TrainingRun[TrainConfig]):
         self.model = build_variant(config.variant, config.precision, batch_norm=config.batch_norm)
         self.exported = build_variant(config.variant)  # float32, without batch norm and optimizer: what is saved for use
         self._compile()
-        return identity(Path(config.data), train=len(pairs[0]), val=len(pairs[1]))
+        return identity(Path(config.data), train=len(pairs[0]), val=len(pairs[1])) | begun
 
     def _compile(self) -> None:
         config = self.config
