@@ -26,8 +26,8 @@ SHIPPED = {
         ("student-v2-int8", 1_129_968, "04ebe5d87c4a05a004dc9d16b78648dd49d2ec44ade451176ecb748c541d0777"),
         ("student-v1", 1_939_340, "69e44597eff218aeeb6a145624575b07c6cffa88098a8a87a01ddace40c4281f"),
         ("student-v1-int8", 517_344, "c06ea0a5fd1ede702911589896eb1c9c55e71b39a2d7e4549d367436cfa2e1b7"),
-        ("student-v0", 494_444, "b4dd97e3c9b61941b7038800868f442bd223547afc3093c3496ec455ed98361f"),
-        ("student-v0-int8", 145_104, "06b2933a77ac1fdc4fa4758c5a04d4374dab784ae144bb340ab20b78aebe559a"),
+        ("student-v0", 494_444, "89db89615f5f2dc6c282827cbec16d21526b10f2aa56736a61b4036b59e0288a"),
+        ("student-v0-int8", 145_104, "18f228f8cf96a552e35f329727ff5ee5f8f877f9a56c96661f3942163f7fe47c"),
     )
 }
 
