@@ -81,7 +81,7 @@ pictures were centred portraits, so its figures are no like for like.
 ## On the test sets
 
 `faceblur compare unet` and `unet-float`, then `python benchmarks/publish.py RUN MACHINE unet-` and `unet-float-`. Composited,
-as `faceblur run` does; in rows with `whole` without squares (`squares=false`); rows with `raw` are the network's own output,
+as `faceblur run` does; in the row with `whole` without squares (`squares=false`); rows with `raw` are the network's own output,
 `composite=false`. Figures are `value [low, high]`, 95 % intervals; definitions: docs/metrics.md.
 
 {compared}

@@ -13,7 +13,7 @@ DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is n
 SHIPPED = {
     DEFAULT: Weights(
         file="yolo-face.onnx",
-        sha256=("cfef7cf30255839efefe16d142940f0de9b09fba80c3032deabf556432fbae96",),
+        sha256=("04b4162132de0043fb78d5b6b0e56253acc5f9ccff746f8a2648e7ece96f3516",),
         licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
         size=1_854_365,
         package="faceblur_yolo_onnx",

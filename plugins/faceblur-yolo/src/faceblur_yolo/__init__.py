@@ -12,9 +12,9 @@ DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is n
 SHIPPED = {
     DEFAULT: Weights(
         file="yolo-face.pt",
-        sha256=("3c3804d39256839e7d46890e26ef5ee1ee989c1073685ebcd0ff0b37ccde5796",),
+        sha256=("8490aea95f8a1ec91f1216369dc049d04add1836bcf0dcccc718a08c4f8dbc15",),
         licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
-        size=1_951_015,
+        size=1_960_615,
         package="faceblur_yolo",
         source="faceblur-yolo",
     )
