@@ -60,7 +60,7 @@ class UNet:
     squares: bool = option(True, "look at overlapping squares of an oblong photo too, where its faces are larger")
     tiles: Annotated[int, Ge(0)] = option(0, "side in pixels of tiles that go through the network too, for small faces; 0: none")
     overlap: Annotated[float, Ge(0), Lt(0.9)] = option(0.2, "overlap of squares and tiles, as a share of their side")
-    low: Annotated[float, Gt(0), Lt(1)] = option(0.45, "share of lost detail from which a pixel can be hidden")
+    low: Annotated[float, Gt(0), Lt(1)] = option(0.35, "share of lost detail from which a pixel can be hidden")
     high: Annotated[float, Gt(0), Lt(1)] = option(0.9, "share of lost detail that a hidden region must reach somewhere")
     least: Annotated[float, Ge(0), Lt(1)] = option(0.0025, "smallest region that counts, as a share of the network's square")
     smooth: Annotated[float, Ge(0), Le(1)] = option(0.2, "Gaussian over what a hidden region still shows, as a share of its size")
