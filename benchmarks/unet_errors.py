@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from change_mask import load
 from tables import write_rows
 
 from faceblur_unet import SHIPPED
@@ -21,11 +21,6 @@ from faceblur_unet.anonymizer import UNet
 RESULTS = Path(__file__).parents[1] / "results"
 EDGES = (0.0, 4.0, 16.0, np.inf)  #: pixels of 128, from the nearest pixel of the target's mask
 INSIDE = "inside"
-
-
-def load(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
 
 
 def places(mask: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

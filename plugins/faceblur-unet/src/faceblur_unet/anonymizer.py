@@ -229,9 +229,9 @@ def without_residue(after: Floats, mask: Mask, smooth: float) -> Floats:
     for label in range(1, count) if smooth else ():
         left, top, width, height, area = (int(value) for value in stats[label])
         box = slice(top, top + height), slice(left, left + width)
-        weight = np.where(labels[box] == label, mask[box], 0)
+        inside = labels[box] == label
+        weight = np.where(inside, mask[box], 0)
         weighted = np.dstack([after[box] * weight[..., None], weight])
         summed = cv2.GaussianBlur(weighted, (0, 0), smooth * area**0.5, borderType=cv2.BORDER_CONSTANT)
-        inside = labels[box] == label
         result[box][inside] = summed[inside][:, :3] / summed[inside][:, 3:]
     return result
