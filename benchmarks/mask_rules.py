@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from change_mask import load
 from tables import write_rows
 
 from faceblur_core.types import Detections, Ellipse
@@ -31,11 +31,6 @@ RULES: tuple[dict[str, Any], ...] = (
     {"rule": "histogram", "grow": 1.0},
 )
 ALONE = 0.1  #: height of the smallest face of which coverage is told, as a share of the picture's
-
-
-def load(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture)
 
 
 class Remembered:

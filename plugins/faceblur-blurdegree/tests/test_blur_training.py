@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -21,7 +22,7 @@ from faceblur_blurdegree.config import Backbone, TrainConfig
 from faceblur_blurdegree.data import load_split
 from faceblur_blurdegree.export import save_onnx
 from faceblur_blurdegree.losses import loss
-from faceblur_blurdegree.meter import load_meter
+from faceblur_blurdegree.meter import load_meter, weights_file
 from faceblur_blurdegree.mobilefacenet import MobileFaceNet, load_recogniser
 from faceblur_blurdegree.network import Degree, DegreeNetwork, centres, degree_of, load_network, save_network
 from faceblur_core.cli.train import train as command
@@ -87,18 +88,43 @@ def test_only_a_recogniser_is_a_beginning(shared, config, tmp_path):
     for path, message in ((tmp_path / "x.onnx", "no ONNX file"), (shared / "models" / "yunet.onnx", "another network")):
         with pytest.raises(FaceblurError, match=message):
             load_recogniser(MobileFaceNet(), path)
-    with pytest.raises(UsageMistake, match="are for backbone=mobilefacenet, not for"):
-        training.train(dataclasses.replace(config, frozen=1), tmp_path / "run")
+    for wish in ({"frozen": 1}, {"start": str(shared / "models" / "mobilefacenet.onnx")}):
+        with pytest.raises(UsageMistake, match="for backbone=mobilefacenet, not for yolov5n-half"):
+            training.train(dataclasses.replace(config, backbone="yolov5n-half", **wish), tmp_path / "run")
+    with pytest.raises(FaceblurError, match="with other layers than this backbone"):
+        training.train(
+            dataclasses.replace(config, backbone="mobilefacenet", head="linear", start="blur-degree"), tmp_path / "run"
+        )
     with pytest.raises(UnknownName, match="none.onnx"):
         training.train(dataclasses.replace(config, backbone="mobilefacenet", start="none.onnx"), tmp_path / "run")
 
 
+def test_a_run_goes_on_from_what_ships_and_from_a_run(tmp_path):
+    config = TrainConfig(backbone="mobilefacenet", head="deep", hidden=256, start="blur-degree")
+    network, shipped = DegreeNetwork(config), weights_file("blur-degree")
+    digest = training._begin(network, config)
+    faces = np.random.default_rng(1).integers(0, 255, (3, 112, 112, 3), np.uint8)
+    x = torch.from_numpy(faces.transpose(0, 3, 1, 2).copy()).float() / 255
+    with torch.no_grad():
+        told = degree_of(network.eval()(x)).numpy()
+    np.testing.assert_allclose(told, load_meter(shipped)(faces), atol=1e-3)
+    assert digest == hashlib.sha256(shipped.read_bytes()).hexdigest()
+    half = DegreeNetwork(TrainConfig(backbone="yolov5n-half"))
+    save_network(half, tmp_path / "model.pt")
+    begun = TrainConfig(backbone="yolov5n-half", loss="mae", start=str(tmp_path / "model.pt"))
+    training._begin(other := DegreeNetwork(begun), begun)
+    assert all(torch.equal(value, half.state_dict()[name]) for name, value in other.state_dict().items())
+
+
 def test_heads():
-    shapes = {(head, kind, bins): DegreeNetwork(TrainConfig(backbone="yolov5n-half", head=head, loss=kind, bins=bins)).head
-              for head in ("linear", "deep") for kind, bins in (("mse", 20), ("cmse", 20), ("wmse", 40))}  # fmt: skip
-    assert {key: head[-1].out_features for key, head in shapes.items()} == {
-        key: 1 if key[1] == "mse" else key[2] for key in shapes
+    kinds = {"mse": 20, "mae": 20, "cmse": 20, "wmse": 40}
+    shapes = {
+        (head, kind): DegreeNetwork(TrainConfig(backbone="yolov5n-half", head=head, loss=kind, bins=bins)).head
+        for head in ("linear", "deep")
+        for kind, bins in kinds.items()
     }
+    outputs = {"mse": 1, "mae": 1, "cmse": 20, "wmse": 40}
+    assert {key: head[-1].out_features for key, head in shapes.items()} == {key: outputs[key[1]] for key in shapes}
     assert {len(head) for key, head in shapes.items() if key[0] == "deep"} == {4}
 
 
@@ -108,6 +134,12 @@ def test_degrees_of_bins_are_expectations():
     logits[0, [3, 7]] = 5
     assert degree_of(logits).tolist() == pytest.approx([(0.175 + 0.375) / 2])
     assert degree_of(torch.tensor([[-0.2], [0.3], [1.4]])).tolist() == pytest.approx([0, 0.3, 1])
+
+
+def test_errors_of_regression():
+    told, truth = torch.tensor([[0.3], [1.2]]), torch.tensor([0.5, 0.9])
+    assert loss(told, truth, TrainConfig(loss="mse")).tolist() == pytest.approx([0.04, 0.09])
+    assert loss(told, truth, TrainConfig(loss="mae")).tolist() == pytest.approx([0.2, 0.3])
 
 
 def test_known_losses():

@@ -2,23 +2,28 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import socket
+from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
+import torchvision
 from click.testing import CliRunner
 from torch import nn
+from ultralytics.nn.tasks import DetectionModel
 
 from faceblur_core.cli.train import train as command
-from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import TrainerContract
 from faceblur_core.training.config import load_config
-from faceblur_yolo import training
+from faceblur_yolo import backbone, training
+from faceblur_yolo.backbone import load_backbone
 from faceblur_yolo.config import TrainConfig
 from faceblur_yolo.library import one_line
 
@@ -193,7 +198,7 @@ def test_mistakes_are_one_line(config, tmp_path, folder):
         assert "\n" not in caught.value.message
 
     refused("holds no data.yaml; faceblur dataset export-yolo SET -o DIR makes", data=str(tmp_path))
-    refused("model=nothing.pt: no .pt or .yaml file; ours: yolo-face-p.yaml", model="nothing.pt")
+    refused("model=nothing.pt: no .pt or .yaml file; ours: yolo-face-mobilenetv2.yaml, yolo-face-p.yaml", model="nothing.pt")
     refused("model=nothing.yaml: no .pt or .yaml file", model="nothing.yaml")
     assert not (tmp_path / "out").exists()
     (tmp_path / "noise.pt").write_bytes(b"noise")
@@ -212,3 +217,93 @@ def test_a_loss_that_is_no_number(config, tmp_path, monkeypatch):
 def test_models_are_found():
     assert training.find_model("yolo-face-p.yaml").endswith("models/yolo-face-p.yaml")
     assert training.find_model("yolo11n.yaml") == "yolo11n.yaml"
+
+
+# --- a backbone
+
+
+def on_mobilenet(folder):
+    """Write a model with MobileNetV2 as its backbone, and weights for it; return their files."""
+    text = (
+        TINY.partition("backbone:")[0]
+        + """
+backbone:
+  - [-1, 1, TorchVision, [320, mobilenet_v2, null, True, 2, True]]
+  - [0, 1, Index, [32, 7]]
+  - [0, 1, Index, [320, 18]]
+head:
+  - [[1, 2], 1, Detect, [nc]]
+"""
+    )
+    (folder / "mobile.yaml").write_text(text)
+    torch.manual_seed(1)
+    weights = torchvision.models.mobilenet_v2().state_dict()
+    weights["features.0.1.running_mean"] += 0.1
+    for name in weights:
+        if name.endswith("running_var"):
+            weights[name] *= 1e-3  # as small as they are in a trained one
+    torch.save(weights, folder / "mobilenet.pth")
+    return str(folder / "mobile.yaml"), str(folder / "mobilenet.pth")
+
+
+def test_a_backbone_sees_pictures_as_it_did_on_imagenet(tmp_path):
+    model, weights = on_mobilenet(tmp_path)
+    network = DetectionModel(model, ch=3, verbose=False)
+    load_backbone(network, weights)
+    known = torchvision.models.mobilenet_v2()
+    known.load_state_dict(torch.load(weights, weights_only=True))
+    x = torch.rand(1, 3, 64, 64)
+    mean, deviation = (torch.tensor(value).reshape(1, 3, 1, 1) for value in (backbone.MEAN, backbone.DEVIATION))
+    network.eval()
+    known.eval()
+    with torch.no_grad():
+        first, expected = network.model[0].m[0](x), known.features[0]((x - mean) / deviation)
+        torch.testing.assert_close(first[..., 1:, 1:], expected[..., 1:, 1:], rtol=1e-4, atol=1e-4)  # the padding differs
+        torch.testing.assert_close(network.model[0].m[1:](expected), known.features[1:18](expected))
+
+
+def test_its_first_layers_stay_the_others_learn_and_a_run_goes_on(config, tmp_path, monkeypatch):
+    model, weights = on_mobilenet(tmp_path)
+    config = dataclasses.replace(config, model=model, backbone=weights, frozen=7)
+    out_dir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Run, "_report", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(config, out_dir, progress=False)
+    training.train(config, out_dir, resume=True, progress=False)
+    assert len(rows(out_dir)) == 2
+    begun = DetectionModel(model, ch=3, verbose=False)
+    load_backbone(begun, weights)
+    learned = torch.load(out_dir / "best.pt", weights_only=False)["model"].model[0].m.state_dict()
+    for name, value in begun.model[0].m.half().state_dict().items():
+        if name.endswith("weight"):
+            assert torch.equal(value, learned[name]) == (int(name.split(".")[0]) < 7), name
+        if name.endswith("running_mean") and int(name.split(".")[0]) < 7:
+            assert torch.equal(value, learned[name]), name
+    data = json.loads((out_dir / "run.json").read_text())["data"]
+    assert data["backbone_sha256"] == hashlib.sha256((tmp_path / "mobilenet.pth").read_bytes()).hexdigest()
+
+
+def interrupted(run):
+    raise KeyboardInterrupt
+
+
+def test_what_is_no_backbone_is_refused_in_a_line(config, tmp_path):
+    model, weights = on_mobilenet(tmp_path)
+    for wish in ({"frozen": 1}, {"backbone": weights}):
+        with pytest.raises(UsageMistake, match=r"for a .yaml whose first layer is TorchVision, not for tiny.yaml"):
+            training.train(dataclasses.replace(config, **wish), tmp_path / "run")
+    with pytest.raises(UnknownName, match="none.pth"):
+        training.train(dataclasses.replace(config, model=model, backbone="none.pth"), tmp_path / "run")
+    (tmp_path / "text.pth").write_text("no weights")
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "other.pth")
+    for name, message in (("text.pth", "no file of PyTorch weights"), ("other.pth", "another network")):
+        with pytest.raises(FaceblurError, match=message):
+            load_backbone(DetectionModel(model, ch=3, verbose=False), tmp_path / name)
+    assert not (tmp_path / "run" / "checkpoint" / "state.json").exists()
+
+
+def test_our_models_can_be_built():
+    for path in (Path(training.__file__).parent / "models").glob("*.yaml"):
+        network = DetectionModel(str(path), verbose=False)
+        assert network.stride.tolist() == [8, 16, 32] and network.model[-1].nc == 1

@@ -22,7 +22,7 @@ Backbone = Literal[
     "squeezenet11",
     "mobilefacenet",
 ]
-Loss = Literal["mse", "cmse", "wmse"]
+Loss = Literal["mse", "mae", "cmse", "wmse"]
 
 
 def twenty_or_forty(count: int) -> bool:
@@ -39,13 +39,14 @@ class TrainConfig(TrainingConfig):
     data: str = option("", "data set, a folder made by faceblur dataset blur")
     backbone: Backbone = option("mobilenetv2-025", "what finds the features")
     head: Literal["linear", "deep"] = option("linear", "linear: one layer; deep: a hidden layer and dropout before it")
-    loss: Loss = option("mse", "mse: regression; cmse, wmse: bins, with the cross entropy; see losses.py")
+    loss: Loss = option("mse", "mse, mae: regression; cmse, wmse: bins, with the cross entropy; see losses.py")
     bins: Annotated[int, Predicate(twenty_or_forty)] = option(20, "cmse and wmse: 20 or 40 equal parts of 0..1")
     error_weight: Annotated[float, Ge(0), Le(1000)] = option(10.0, "cmse and wmse: weight of the squared error")
     hidden: Annotated[int, Ge(1), Le(4096)] = option(128, "deep: units of the hidden layer")
     dropout: Annotated[float, Ge(0), Lt(1)] = option(0.2, "deep: share of them that is left out in training")
     start: str = option(
-        "", "mobilefacenet: ONNX file of a recogniser to begin with, here or in FACEBLUR_MODELS; empty: at random"
+        "",
+        "begin with: a network that ships, a run's model.pt; mobilefacenet: also ONNX, ours or a recogniser's; empty: at random",
     )
     frozen: Annotated[int, Ge(0), Le(18)] = option(0, "mobilefacenet: so many of its first layers stay as they are")
     device: Literal["cpu", "cuda"] = option("cpu", "where to train; only on cpu is a resumed run the same to the bit")

@@ -13,12 +13,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import torch
 from onnx import helper
 
 from faceblur_blurdegree.crop import SIZE
 from faceblur_blurdegree.meter import KIND
 from faceblur_blurdegree.network import Degree, DegreeNetwork
+from faceblur_core.errors import FaceblurError
 from faceblur_core.training.onnx_files import save_compact
 
 
@@ -39,6 +42,27 @@ def save_onnx(network: DegreeNetwork, path: Path, *, threshold: float, margin: f
     del model.metadata_props[:]
     helper.set_model_props(model, said)
     save_compact(model, path, half=half)
+
+
+def onnx_weights(path: Path) -> dict[str, torch.Tensor] | None:
+    """Return the weights in a file that :func:`save_onnx` wrote, by their names in the network; None if it is another's file.
+
+    They are in 16 bits there, and of networks with batch normalisation not all.
+
+    :raises FaceblurError: if it is no ONNX file
+    """
+    try:
+        model: Any = onnx.load(str(path))
+    except Exception as error:  # the parser of protocol buffers has its own
+        raise FaceblurError(f"{path} is no ONNX file ({type(error).__name__})") from None
+    if {entry.key: entry.value for entry in model.metadata_props}.get("kind") != KIND:
+        return None
+    found = {}
+    for one in model.graph.initializer:
+        name = one.name.removeprefix("network.").removesuffix("_16")
+        if name != one.name:
+            found[name] = torch.from_numpy(np.array(onnx.numpy_helper.to_array(one), np.float32))
+    return found
 
 
 def _exported(network: Degree) -> Any:

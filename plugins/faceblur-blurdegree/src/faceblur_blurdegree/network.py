@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class DegreeNetwork(nn.Module):
         super().__init__()
         self.shape = {name: getattr(config, name) for name in SHAPE}
         self.backbone, channels = BACKBONES[config.backbone]()
-        outputs = 1 if config.loss == "mse" else config.bins
+        outputs = 1 if config.loss in ("mse", "mae") else config.bins
         last = nn.Linear(config.hidden if config.head == "deep" else channels, outputs)
         if outputs == 1:
             nn.init.constant_(last.bias, 0.5)  # the mean of labels that are spread evenly
@@ -91,3 +92,14 @@ def load_network(path: Path) -> DegreeNetwork:
     except Exception as error:
         raise FaceblurError(f"{path} holds a blur-degree network whose weights do not fit it ({type(error).__name__})") from None
     return network.eval()
+
+
+def take_weights(network: DegreeNetwork, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Give a network its weights, by name, among those that were read from ``path``.
+
+    :raises FaceblurError: if they are those of a network with other layers
+    """
+    try:
+        network.load_state_dict({name: weights[name] for name in network.state_dict()})
+    except (RuntimeError, KeyError):
+        raise FaceblurError(f"{path} holds a blur-degree network with other layers than this backbone and head") from None

@@ -17,21 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
+from faceblur_blurdegree import SHIPPED
 from faceblur_blurdegree.batches import Batches
 from faceblur_blurdegree.config import TrainConfig
 from faceblur_blurdegree.data import facts, identity, load_split
 from faceblur_blurdegree.evaluation import spearman
-from faceblur_blurdegree.export import save_onnx
+from faceblur_blurdegree.export import onnx_weights, save_onnx
 from faceblur_blurdegree.losses import absolute_error, loss
 from faceblur_blurdegree.mobilefacenet import MobileFaceNet, load_recogniser
-from faceblur_blurdegree.network import DegreeNetwork, degree_of, load_network, save_network
+from faceblur_blurdegree.network import DegreeNetwork, degree_of, load_network, save_network, take_weights
 from faceblur_core.errors import UsageMistake
 from faceblur_core.training.run import TrainingRun
 from faceblur_core.training.schedule import plateau_rate, step_rates
 from faceblur_core.types import Floats
-from faceblur_core.weights import weights_file
+from faceblur_core.weights import sha256_of, weights_file
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  #: what AdamW remembers of each parameter
 
@@ -52,12 +52,13 @@ class _Run(TrainingRun[TrainConfig]):
         self.batches, self.validation = Batches(splits[0], config, augment=True), Batches(splits[1], config, augment=False)
         torch.manual_seed(config.seed)
         self.network = DegreeNetwork(config)
-        _begin(self.network.backbone, config)
+        begun = _begin(self.network, config)
         self.network.to(config.device).to(memory_format=torch.channels_last)
         self.learned = [one for one in self.network.parameters() if one.requires_grad]
         self.optimizer = torch.optim.AdamW(self.learned, config.learning_rate, weight_decay=config.weight_decay, fused=True)
         self.rates = step_rates(config, len(self.batches))
-        return identity(Path(config.data), train=len(splits[0]), val=len(splits[1]))
+        data = identity(Path(config.data), train=len(splits[0]), val=len(splits[1]))
+        return {**data, "start_sha256": begun} if begun else data
 
     def fit(self, epoch: int) -> dict[str, float]:
         self.epoch = epoch
@@ -142,16 +143,26 @@ class _Run(TrainingRun[TrainConfig]):
         return f"blur-degree, {self.config.backbone}, {self.config.head}, {self.config.loss}"
 
 
-def _begin(backbone: nn.Module, config: TrainConfig) -> None:
-    """Give a MobileFaceNet a recogniser's weights and freeze its first layers, as the config says."""
-    if not (config.start or config.frozen):
-        return
-    if not isinstance(backbone, MobileFaceNet):
-        raise UsageMistake(f"start and frozen are for backbone=mobilefacenet, not for {config.backbone}")
-    if config.start:
-        load_recogniser(backbone, weights_file(config.start, {}, "weights of a recogniser"))
-    for layer in backbone.layers[: config.frozen]:
-        layer.requires_grad_(False)
+def _begin(network: DegreeNetwork, config: TrainConfig) -> str | None:
+    """Give a network what the config says it begins with and freeze its first layers; return the SHA-256 of that file."""
+    fits_recogniser = isinstance(network.backbone, MobileFaceNet)
+    if config.frozen:
+        if not fits_recogniser:
+            raise UsageMistake(f"frozen is for backbone=mobilefacenet, not for {config.backbone}")
+        for layer in network.backbone.layers[: config.frozen]:
+            layer.requires_grad_(False)
+    if not config.start:
+        return None
+    path = weights_file(config.start, SHIPPED, "weights to begin with")
+    if path.suffix != ".onnx":
+        take_weights(network, load_network(path).state_dict(), path)
+    elif (weights := onnx_weights(path)) is not None:
+        take_weights(network, weights, path)
+    elif fits_recogniser:
+        load_recogniser(network.backbone, path)
+    else:
+        raise UsageMistake(f"a recogniser is a start for backbone=mobilefacenet, not for {config.backbone}")
+    return sha256_of(path)
 
 
 train = _Run.train

@@ -12,8 +12,6 @@ from faceblur_core.backends import load_network as load_predictor
 from faceblur_core.errors import FaceblurError
 from faceblur_core.mcu.graph import parse
 from faceblur_core.types import Predictor
-from faceblur_core.weights import weights_file
-from faceblur_unet import SHIPPED
 from faceblur_unet.architecture import build_variant
 from faceblur_unet.config import SIZE
 from faceblur_unet.data import Pairs, Pictures
@@ -61,15 +59,13 @@ def _from_tflite(path: Path, variant: str) -> keras.Model:
     return model
 
 
-def load_teacher(name: str) -> Predictor:
-    """Return the network that a student listens to: one that ships, such as ``teacher``, or a model file.
+def load_teacher(path: Path) -> Predictor:
+    """Return the network in a file that a student listens to.
 
     Keras' own files are checked to be U-Nets; any other is for the installed backends.
 
-    :raises UnknownName: if there is none of that name and no such file
     :raises FaceblurError: as :func:`load_network`, or if no backend reads the file
     """
-    path = weights_file(name, SHIPPED, "U-Net weights")
     if path.suffix in (".keras", ".h5"):
         return load_network(path, "teacher").predict_on_batch
     return load_predictor(path)

@@ -53,13 +53,11 @@ class _Run(TrainingRun[TrainConfig]):
     def set_up(self) -> dict[str, Any]:
         config = self.config
         pairs = [load_split(Path(config.data), split) for split in ("train", "val")]
-        begun = {}  # a name's file may be another one tomorrow
-        for role, given in (("weights", config.weights), ("teacher", config.teacher)):
-            if given:
-                path = weights_file(given, SHIPPED, "U-Net weights")
-                begun[f"{role}_sha256"] = sha256_of(path) if path.is_file() else None
-        if config.teacher:
-            teacher = load_teacher(config.teacher)
+        roles = {"weights": config.weights, "teacher": config.teacher}
+        self.given = {role: weights_file(name, SHIPPED, "U-Net weights") for role, name in roles.items() if name}
+        begun = {f"{role}_sha256": sha256_of(path) for role, path in self.given.items()}  # a name's file may be another tomorrow
+        if "teacher" in self.given:
+            teacher = load_teacher(self.given["teacher"])
             pairs = [with_teacher(part, teacher) for part in pairs]
         self.batches = Batches(pairs[0], config, augment=True)
         self.validation = Batches(pairs[1], config, augment=False)
@@ -81,11 +79,11 @@ class _Run(TrainingRun[TrainConfig]):
         self.model.compile(optimizer=optimizer, loss=make_loss(config), metrics=make_metrics(config))
 
     def begin(self) -> None:
-        if not self.config.weights:
+        if "weights" not in self.given:
             if self.config.copy_start:
                 start_as_copy(self.model)
             return
-        source = load_network(weights_file(self.config.weights, SHIPPED, "U-Net weights"), self.config.variant)
+        source = load_network(self.given["weights"], self.config.variant)
         try:
             self.exported.set_weights(source.get_weights())
         except ValueError:

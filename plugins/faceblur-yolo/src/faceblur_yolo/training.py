@@ -19,6 +19,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
@@ -32,6 +33,8 @@ from faceblur_core.training.config import as_yaml
 from faceblur_core.training.data import identity
 from faceblur_core.training.report import Row, replace, run_facts, write_report, write_text
 from faceblur_core.training.run import check_folder
+from faceblur_core.weights import sha256_of, weights_file
+from faceblur_yolo.backbone import check_backbone, layers, load_backbone
 from faceblur_yolo.config import TrainConfig
 from faceblur_yolo.export import save_onnx, save_weights
 from faceblur_yolo.library import kept_quiet, one_line
@@ -90,6 +93,7 @@ class _Run:
         self.folder = Path(self.config.data)
         self.data = _identity(self.folder)
         self.model = find_model(self.config.model)
+        self.backbone = self._find_backbone()
         self.checkpoint = self.out_dir / "checkpoint"
         self.weights = self.checkpoint / "weights"
         self.state = self.checkpoint / "state.json"
@@ -109,6 +113,16 @@ class _Run:
             raise FaceblurError(f"{self.state} cannot be resumed; name another folder") from None
         if data != self.data:
             raise UsageMistake(f"{self.out_dir} holds a run on other data than is in {self.folder}; name another folder")
+
+    def _find_backbone(self) -> Path | None:
+        """Return the file of the backbone's weights; what it holds tells this run's data from others'."""
+        if self.config.backbone or self.config.frozen:
+            check_backbone(self.model)
+        if not self.config.backbone:
+            return None
+        path = weights_file(self.config.backbone, {}, "weights of a backbone")
+        self.data["backbone_sha256"] = sha256_of(path)
+        return path
 
     def finished(self) -> bool:
         """Return whether all epochs are done, or the last ones brought nothing better."""
@@ -137,7 +151,20 @@ class _Run:
             callbacks["on_pretrain_routine_end"].append(self._suit_cpu)
         callbacks["on_train_epoch_start"].append(self._begin_epoch)
         callbacks["on_model_save"].append(self._keep_epoch)
-        DetectionTrainer(overrides=self._overrides(), _callbacks=callbacks).train()
+        trainer = DetectionTrainer(overrides=self._overrides(), _callbacks=callbacks)
+        if self.backbone and not self.last:
+            trainer.get_model = self._begun(trainer.get_model)
+        trainer.train()
+
+    def _begun(self, get_model: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what builds the network, with the backbone's weights in it."""
+
+        def build(*args: Any, **options: Any) -> Any:
+            network = get_model(*args, **options)
+            load_backbone(network, self.backbone)
+            return network
+
+        return build
 
     def _overrides(self) -> dict[str, Any]:
         """Return what Ultralytics is told, in its own words."""
@@ -149,6 +176,7 @@ class _Run:
             "model": self.model,
             "data": str((self.folder / DATA).resolve()),
             "resume": str(self.checkpoint / self.last) if self.last else False,
+            "freeze": layers(config.frozen),
             "batch": config.batch_size,
             "nbs": config.step_size,
             "lr0": config.learning_rate,
