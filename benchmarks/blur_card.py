@@ -2,10 +2,11 @@
 
 Usage: python benchmarks/blur_card.py [RUNS SCORES COMPARISON MACHINE]; without arguments only the page is made anew.
 
-RUNS holds the runs of faceblur train blur-degree, each in a folder blur-degree-BACKBONE. SCORES holds what faceblur blur-degree
-wrote of all their networks on three sets: test (the split of blur112), fixed-angle and random-angle. COMPARISON is a run of
-faceblur compare with the metrics cosine and blur-degree: how often the network, which sees the result alone, decides as the
-cosine does.
+RUNS holds runs of faceblur train blur-degree, each in a folder blur-degree-BACKBONE, and blur-degree-BACKBONE-first, with which
+the network that ships began. SCORES holds what faceblur blur-degree wrote of their networks on three sets: test (the split of
+blur112), fixed-angle and random-angle. Networks of which neither has anything stay as they are in the card and the tables.
+COMPARISON is a run of faceblur compare with the metrics cosine and blur-degree: how often the network, which sees the result
+alone, decides as the cosine does.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ Made by `benchmarks/blur_card.py` from the training runs in this folder and the 
 | input, output | N x 3 x 112 x 112, RGB in 0..1, a square 1.2 times as large as the face's box; N x 1, the degree in 0..1 |
 | truth | 1 - cosine of the embeddings that MobileFaceNet makes of the sharp and the blurred face, within 0..1 |
 | protected | from a degree of {threshold:.3f} on: as little alike are all but 1 of 1,000 pairs of different people |
-| data | `faceblur dataset blur blur112`: {train:,} faces to train, {val:,} to validate; labels `{labels}` |
-| training | [config]({run}/config.yaml), seed {seed}, {epochs} epochs; [log]({run}/log.csv) |
+| first run | [config]({run}-first/config.yaml), {first}; [log]({run}-first/log.csv) |
+| training | [config]({run}/config.yaml), seed {seed}, {epochs} epochs on {data}; [log]({run}/log.csv) |
 | machine | {machine} |
 
 ## Training
 
-{epochs} epochs in {hours:.1f} hours; the best is epoch {best:.0f}.{start}
+{epochs} epochs in {hours:.1f} hours; the best is epoch {best:.0f}. {start}
 
 {curves}
 
@@ -95,23 +96,25 @@ protected and the cosine does not.
 ## Licence
 
 Code and weights: {licence}. The weights were trained on photos whose owners allow research use only (CelebA-HQ, YouTube
-Faces, Helen, AFW, UTKFace): whether weights made from them may be used commercially is for you to decide.
+Faces, Helen, AFW, UTKFace, WIDER FACE): whether weights made from them may be used commercially is for you to decide.
 """
 
 
 def take(runs: Path, scores: Path, comparison: Path, machine: str) -> None:
     """Copy what remains of the runs, and write the tables."""
-    shutil.rmtree(CARDS, ignore_errors=True)
-    rows = []
     for run in sorted(runs.glob("blur-degree-*")):
+        shutil.rmtree(CARDS / run.name, ignore_errors=True)
         copy_facts(run, CARDS)
     ours = run_of(load_meter(weights_file(DEFAULT)))
     copy_curves(runs / ours, CARDS / ours, CURVES)
-    (CARDS / DEFAULT).mkdir()
+    (CARDS / DEFAULT).mkdir(exist_ok=True)
+    table_file = RESULTS / f"blur-v1--{machine}.csv"
+    rows = {(row["set"], row["network"], row["method"]): row for row in rows_of(table_file)} if table_file.is_file() else {}
     for name, title in SETS.items():
-        rows += [{"set": title, **row} for row in rows_of(scores / name / "scores.csv")]
+        for row in rows_of(scores / name / "scores.csv"):
+            rows[title, row["network"], row["method"]] = {"set": title, **row}
         shutil.copyfile(scores / name / f"{ours}.png", CARDS / DEFAULT / f"{name}.png")
-    write_rows(RESULTS / f"blur-v1--{machine}.csv", rows)
+    write_rows(table_file, list(rows.values()))
     write_rows(RESULTS / f"blind-v1--{machine}.csv", decisions(comparison))
 
 
@@ -149,7 +152,8 @@ def page() -> str:
     meter = load_meter(weights_file(DEFAULT))
     run_name = run_of(meter)
     run = json.loads((CARDS / run_name / "run.json").read_text())
-    config = yaml.safe_load((CARDS / run_name / "config.yaml").read_text())
+    first = json.loads((CARDS / f"{run_name}-first" / "run.json").read_text())
+    begun = yaml.safe_load((CARDS / f"{run_name}-first" / "config.yaml").read_text())
     scores = rows_of(max(RESULTS.glob("blur-v1--*.csv")))
     blind = rows_of(max(RESULTS.glob("blind-v1--*.csv")))
     networks = overview(scores)
@@ -161,9 +165,10 @@ def page() -> str:
         **facts_of(run),
         size=SHIPPED[DEFAULT].size,
         threshold=meter.threshold,
-        labels=run["data"]["labels_sha256"][:12],
+        data=data_of(run),
+        first=f"{first['epochs']} epochs on {data_of(first)}, in {first['seconds'] / 3600:.1f} hours",
         curves=pictures(run_name, CURVES),
-        start=start(config),
+        start=start(begun),
         licence=SHIPPED[DEFAULT].licence.partition(";")[0],
         goal=reached(row for row in mine if row["method"] in ("shake", "linear", "defocus")),
         networks=table(networks, list(networks[0])),
@@ -174,12 +179,16 @@ def page() -> str:
     )
 
 
+def data_of(run: Mapping[str, Any]) -> str:
+    """Return in words what a run was trained on."""
+    data = run["data"]
+    return f"{data['train']:,} faces ({data['val']:,} to validate; labels `{data['labels_sha256'][:12]}`)"
+
+
 def start(config: Mapping[str, Any]) -> str:
-    """Return in words what a network began with, if not at random."""
-    if not config.get("start"):
-        return ""
+    """Return in words what the first run began with."""
     frozen = f"; its first {config['frozen']} layers stayed as they were" if config["frozen"] else ""
-    return f" It began with the recogniser whose cosine it tells, `{config['start']}` of faceblur-identity{frozen}."
+    return f"The first run began with the recogniser whose cosine it tells, `{config['start']}` of faceblur-identity{frozen}."
 
 
 def reached(rows: Iterable[dict[str, str]]) -> str:

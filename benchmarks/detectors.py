@@ -1,9 +1,10 @@
 """How well each detector finds faces of a tenth of the picture's height or more, and how often it finds one where none is.
 
 Usage: python benchmarks/detectors.py MACHINE [DETECTOR…] on the test sets wider, fddb and negatives; writes
-results/detectors-v1--MACHINE.csv, a row per detector and test set. Smaller faces and detections count for nothing, as outside an
-area range of COCO. Recall and precision are told at the own threshold of the detector, then the best recall at which precision is
-still 0.90 and 0.95 at any threshold, AP50 of these faces and of all, and the share of face-free photos with a box.
+results/detectors-v1--MACHINE.csv, a row per detector and test set; rows of detectors that are not named stay as they are. Smaller
+faces and detections count for nothing, as outside an area range of COCO. Recall and precision are told at the detector's own
+threshold, then the best recall at which precision is still 0.90 and 0.95 at any threshold, AP50 of these faces and of all, and
+the share of face-free photos with a box.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tables import write_rows
+from tables import rows_of, write_rows
 
 from faceblur_core.builtin.metrics import Ap50, match
 from faceblur_core.pipeline import close
@@ -84,7 +85,8 @@ def measured(detector, threshold: float, testset) -> dict[str, str]:
 
 
 def main(machine: str, names: list[str]) -> None:
-    plugins, rows = installed_plugins(), []
+    plugins, table = installed_plugins(), RESULTS / f"detectors-v1--{machine}.csv"
+    rows = [row for row in rows_of(table) if row["detector"] not in names] if table.is_file() else []
     for name in names:
         lowest = THRESHOLDS[name]
         detector = plugins.make("detector", name, dict([lowest]) if lowest else {})
@@ -95,8 +97,9 @@ def main(machine: str, names: list[str]) -> None:
             rows.append({"test set": testset.title, "detector": name, "threshold": f"{threshold:g}", **figures})
             print(*rows[-1].values(), flush=True)
         close(detector)
-    rows.sort(key=lambda row: TESTSETS.index(row["test set"].rpartition("-")[0]))
-    write_rows(RESULTS / f"detectors-v1--{machine}.csv", rows)
+    known = list(THRESHOLDS)
+    rows.sort(key=lambda row: (TESTSETS.index(row["test set"].rpartition("-")[0]), known.index(row["detector"])))
+    write_rows(table, rows)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,17 @@ import numpy as np
 from faceblur_core.training.report import replace
 
 
-def save_compact(model: Any, path: Path, *, half: bool = True) -> None:
+def save_compact(model: Any, path: Path, *, half: bool = True, least: int = 0) -> None:
     """Write an ``onnx.ModelProto``, which is changed, whole. What it says of itself (``metadata_props``) stays.
 
     :param half: store weights of convolutions and matrices as float16, cast to float32 when the file is loaded
+    :param least: those of fewer values stay as they are
     """
     import onnx
 
     _strip(model)
     if half:
-        _halve(model.graph)
+        _halve(model.graph, least)
     onnx.checker.check_model(model)
     replace(path, lambda partial: onnx.save_model(model, partial))
 
@@ -40,13 +42,13 @@ def _strip(model: Any) -> None:
             del node.metadata_props[:]
 
 
-def _halve(graph: Any) -> None:
-    """Store all that is a float32 matrix or larger as float16, and cast it back."""
+def _halve(graph: Any, least: int) -> None:
+    """Store all that is a float32 matrix or larger, of ``least`` values or more, as float16, and cast it back."""
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []
     for index, tensor in enumerate(graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2:
+        if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2 or math.prod(tensor.dims) < least:
             continue
         name, values = tensor.name, numpy_helper.to_array(tensor)
         if np.abs(values).max(initial=0) > np.finfo(np.float16).max:

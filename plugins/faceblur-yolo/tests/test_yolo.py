@@ -26,7 +26,7 @@ def make(**options):
 def test_the_astronauts_face_is_found_where_it_is():
     found = make()(data.astronaut())
     assert box_iou(FACE, found.boxes[:1])[0, 0] > 0.7
-    assert len(make()(data.chelsea())) == 0  # a cat
+    assert len(make()(data.coffee())) == 0  # a cup
 
 
 def test_what_ships_is_small():

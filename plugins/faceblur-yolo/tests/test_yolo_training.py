@@ -219,6 +219,18 @@ def test_models_are_found():
     assert training.find_model("yolo11n.yaml") == "yolo11n.yaml"
 
 
+def test_the_threads_are_those_that_are_wished(config, tmp_path, monkeypatch):
+    seen = []
+
+    def look(run, trainer, real=training._Run._keep_epoch):
+        seen.append(torch.get_num_threads())
+        real(run, trainer)
+
+    monkeypatch.setattr(training._Run, "_keep_epoch", look)
+    training.train(dataclasses.replace(config, threads=2), tmp_path / "run", progress=False)
+    assert seen == [2, 2]
+
+
 # --- a backbone
 
 

@@ -13,7 +13,7 @@ DEFAULT = "blur-degree"  #: the network in ``SHIPPED`` that is used when none is
 SHIPPED = {
     DEFAULT: Weights(
         file="blur-degree.onnx",
-        sha256=("3f847001dfef98ad4f8d2789b9c3304f65c742cd68f47d4f02491c1f29d7a804",),
+        sha256=("9227707706020457974bc82ece9800c45810bc00bf1bbd2c33edf7c66a9f2424",),
         licence="MIT AND Apache-2.0; trained on photos that are for research only, see the model card",
         size=2_098_024,
         package="faceblur_blurdegree",

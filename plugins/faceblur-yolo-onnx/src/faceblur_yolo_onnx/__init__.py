@@ -13,9 +13,9 @@ DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is n
 SHIPPED = {
     DEFAULT: Weights(
         file="yolo-face.onnx",
-        sha256=("04b4162132de0043fb78d5b6b0e56253acc5f9ccff746f8a2648e7ece96f3516",),
+        sha256=("d1f56fb49ed36010f972419c55edc95185cec2fdceede15fb16b4c0271b5f02e",),
         licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
-        size=1_854_365,
+        size=5_557_725,
         package="faceblur_yolo_onnx",
         source="faceblur-yolo-onnx",
     )

@@ -12,9 +12,9 @@ DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is n
 SHIPPED = {
     DEFAULT: Weights(
         file="yolo-face.pt",
-        sha256=("8490aea95f8a1ec91f1216369dc049d04add1836bcf0dcccc718a08c4f8dbc15",),
+        sha256=("1c0836edd4dd2765d65e138264d6d0b5ffb4d0cc7852808cb83f9531adb58ab9",),
         licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
-        size=1_960_615,
+        size=5_254_807,
         package="faceblur_yolo",
         source="faceblur-yolo",
     )

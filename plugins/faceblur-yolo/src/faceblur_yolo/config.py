@@ -36,7 +36,7 @@ class TrainConfig(TrainingConfig):
     precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 computes in 16 bits, keeps 32")
     device: str = option("cpu", "where to train: cpu, cuda:0, mps")
     workers: Annotated[int, Ge(0), Le(64)] = option(4, "processes that load pictures; on cpu Ultralytics uses none")
-    threads: Annotated[int, Ge(0), Le(256)] = option(0, "of the CPU; 0: as PyTorch likes")
+    threads: Annotated[int, Ge(0), Le(256)] = option(0, "of the CPU; 0: as many as it has cores")
     cache: Literal["none", "ram"] = option("none", "ram keeps all pictures decoded in memory")
 
     mosaic: Share = option(1.0, "share of pictures that are made of four")

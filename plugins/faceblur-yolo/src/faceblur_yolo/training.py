@@ -142,8 +142,6 @@ class _Run:
 
         if self.config.device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageMistake(f"device={self.config.device}: PyTorch finds no GPU here")
-        if self.config.threads:
-            torch.set_num_threads(self.config.threads)
         if self.last and (self.out_dir / "best.pt").is_file():
             shutil.copyfile(self.out_dir / "best.pt", self.weights / "best.pt")  # Ultralytics' own may be half written
         callbacks = get_default_callbacks()
@@ -192,9 +190,13 @@ class _Run:
         }
 
     def _suit_cpu(self, trainer: Any) -> None:
-        """Make training on a CPU faster by what Ultralytics keeps for GPUs: channels last, and 16 bits where they are wished."""
+        """Make training on a CPU faster by what Ultralytics keeps for GPUs: channels last, and 16 bits where they are wished.
+
+        And by the threads that are wished: Ultralytics takes one less than there are cores.
+        """
         import torch
 
+        torch.set_num_threads(self.config.threads or os.cpu_count() or 1)
         model = trainer.model.to(memory_format=torch.channels_last)
         if self.config.precision == "bfloat16":
             model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)  # what is saved is a copy made before
