@@ -124,7 +124,7 @@ class Page:
 
 def downloaded(folder, name):
     end = time.monotonic() + 30
-    while not (folder / name).exists():
+    while not ((folder / name).exists() and (folder / name).stat().st_size):  # Chromium keeps the name with an empty file first
         assert time.monotonic() < end, list(folder.iterdir())
         time.sleep(0.1)
     return (folder / name).read_bytes()
