@@ -8,7 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from faceblur_core.errors import FaceblurError
 from faceblur_core.training.report import replace
+
+
+def load_model(path: Path) -> Any:
+    """Return the ``onnx.ModelProto`` in a file.
+
+    :raises FaceblurError: if it is no ONNX file
+    """
+    import onnx
+
+    try:
+        return onnx.load(str(path))
+    except Exception as error:  # the parser of protocol buffers has its own
+        raise FaceblurError(f"{path} is no ONNX file ({type(error).__name__})") from None
 
 
 def save_compact(model: Any, path: Path, *, half: bool = True, least: int = 0) -> None:

@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from faceblur_blurdegree.crop import SIZE
 from faceblur_blurdegree.meter import KIND
 from faceblur_blurdegree.network import Degree, DegreeNetwork
-from faceblur_core.errors import FaceblurError
-from faceblur_core.training.onnx_files import save_compact
+from faceblur_core.training.onnx_files import load_model, save_compact
 
 
 def save_onnx(network: DegreeNetwork, path: Path, *, threshold: float, margin: float, half: bool = True) -> None:
@@ -51,17 +49,14 @@ def onnx_weights(path: Path) -> dict[str, torch.Tensor] | None:
 
     :raises FaceblurError: if it is no ONNX file
     """
-    try:
-        model: Any = onnx.load(str(path))
-    except Exception as error:  # the parser of protocol buffers has its own
-        raise FaceblurError(f"{path} is no ONNX file ({type(error).__name__})") from None
+    model = load_model(path)
     if {entry.key: entry.value for entry in model.metadata_props}.get("kind") != KIND:
         return None
     found = {}
     for one in model.graph.initializer:
         name = one.name.removeprefix("network.").removesuffix("_16")
         if name != one.name:
-            found[name] = torch.from_numpy(np.array(onnx.numpy_helper.to_array(one), np.float32))
+            found[name] = torch.from_numpy(np.array(numpy_helper.to_array(one), np.float32))
     return found
 
 

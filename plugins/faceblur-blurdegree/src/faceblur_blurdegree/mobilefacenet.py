@@ -7,15 +7,14 @@ square, enlarged, so that a face is about as large in it as the aligned faces th
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
 from faceblur_core.errors import FaceblurError
+from faceblur_core.training.onnx_files import load_model
 
 FEATURES = 128  #: of the recogniser, not of unit length: how long they are tells much
 #: expansion, channels, blocks, stride of the first block
@@ -79,10 +78,7 @@ def load_recogniser(network: MobileFaceNet, path: Path) -> None:
 
     :raises FaceblurError: if the file is none, or of another network
     """
-    try:
-        graph: Any = onnx.load(str(path)).graph
-    except Exception as error:  # the parser of protocol buffers has its own
-        raise FaceblurError(f"{path} is no ONNX file ({type(error).__name__})") from None
+    graph = load_model(path).graph
     stored = {item.name: item for item in graph.initializer}
     given = [numpy_helper.to_array(stored[name]) for node in graph.node if node.op_type == "Conv" for name in node.input[1:]]
     wanted = [value for layer in network.modules() if isinstance(layer, nn.Conv2d) for value in (layer.weight, layer.bias)]
