@@ -105,4 +105,6 @@ def main(machine: str, names: list[str]) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    if unknown := [name for name in sys.argv[2:] if name not in THRESHOLDS]:
+        sys.exit(f"no detector {unknown[0]}; known: {', '.join(THRESHOLDS)}")
     main(sys.argv[1], sys.argv[2:] or list(THRESHOLDS))

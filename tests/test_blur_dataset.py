@@ -1,7 +1,11 @@
 """``faceblur dataset blur``: the same set each time, labelled, whole or not at all; the configs that ship."""
 
 import csv
+import dataclasses
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,7 +14,7 @@ import pytest
 import yaml
 
 from faceblur_core.datasets import blur_faces
-from faceblur_core.datasets.blur import build_blurred
+from faceblur_core.datasets.blur import _landmarks_fit, build_blurred
 from faceblur_core.datasets.blur_config import load_blur_recipe
 from faceblur_core.datasets.blur_faces import CONTEXT, SIDE, Blurrer, Task, Variant, cut_out, jittered, square_about, variants
 from faceblur_core.datasets.crops import Crop, render
@@ -186,5 +190,47 @@ def test_a_photo_that_is_gone_is_one_line(tmp_path, shared, cache):
 def test_a_face_that_cannot_be_aligned_has_no_cosine(tmp_path, shared, cache, astronaut):
     cv2.imwrite(str(tmp_path / "a.png"), astronaut[..., ::-1])
     blurrer = Blurrer(load_blur_recipe(config(tmp_path), tmp_path).work())
-    task = Task("train", "s", "p", tmp_path / "a.png", None, 0, Ellipse(222, 120, 45, 55), None, (0, 1))
+    one_point = np.full((5, 2), 222, np.float32)
+    task = Task("train", "s", "p", tmp_path / "a.png", None, 0, Ellipse(222, 120, 45, 55), one_point, (0, 1))
     assert all(math.isnan(one.cosine) for one in blurrer(task))
+
+
+def test_landmarks_should_be_on_the_face():
+    face = Face(Ellipse(60, 50, 20, 26), landmarks=POINTS)
+    assert _landmarks_fit(face) and not _landmarks_fit(dataclasses.replace(face, landmarks=None))
+    assert not _landmarks_fit(dataclasses.replace(face, landmarks=POINTS + 60))
+
+
+def test_labelled_faces_get_the_landmarks_that_a_detector_finds(tmp_path, shared, cache, cli, astronaut):
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), astronaut[..., ::-1])
+    (tmp_path / "labels.txt").write_text("a.png\n1\n178 65 91 111 0 0 0 0 0 0\n")
+    source = {"format": "wider", "images": "images", "annotations": "labels.txt", "share": 1}
+    for detect, code in ([], 1), (["yunet"], 0):
+        path = config(tmp_path, count=4, splits={"train": 1}, sources={"w": {**source, "detect": detect}})
+        result = cli("dataset", "blur", path, "--data", tmp_path, "-o", tmp_path / "out", "--workers", 1)
+        assert result.code == code, result.err
+    [row, *_] = rows_of(tmp_path / "out")
+    assert row["photo"] == "a.png" and row["face"] == "0"
+
+
+def test_bad_folders_and_names_are_told_at_once(photos, tmp_path, cache, cli):
+    for name, part in (("blur.yaml/out", "blur.yaml is no folder"), ("x" * 300, "File name too long")):
+        result = cli("dataset", "blur", config(tmp_path), "--data", tmp_path, "-o", tmp_path / name)
+        assert result.code == 2 and part in result.err and len(result.err.splitlines()) == 1
+    (photos / os.fsdecode(b"n\xff_0.jpg")).write_bytes(next(photos.iterdir()).read_bytes())
+    result = cli("dataset", "blur", config(tmp_path), "--data", tmp_path, "-o", tmp_path / "out")
+    assert result.code == 1 and "its name is no UTF-8; rename it" in result.err and len(result.err.splitlines()) == 1
+
+
+def test_its_processes_end_with_the_command(tmp_path):
+    (tmp_path / "killed.py").write_text(
+        "import multiprocessing, threading, time\nfrom faceblur_core.datasets import blur_faces\n"
+        "def work():\n    threading.Thread(target=blur_faces._end_with_parent, daemon=True).start()\n"
+        "    print('works', flush=True)\n    time.sleep(100)\n"
+        "if __name__ == '__main__':\n    multiprocessing.get_context('spawn').Process(target=work).start()\n    time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, tmp_path / "killed.py"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "works\n"
+        process.kill()
+        assert process.communicate(timeout=50)[0] == ""  # returns when the last process that has the pipe is gone

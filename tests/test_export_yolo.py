@@ -109,9 +109,13 @@ def test_refusals_leave_nothing(cli, made, tmp_path):
     rows = [json.loads(line) for line in (made / "manifest.jsonl").read_text().splitlines()]
     (made / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
     refused(cli("dataset", "export-yolo", made, "-o", out), 2, "has no split val; Ultralytics wants train and val")
-    rows[0]["faces"] = [{"cx": 1}]
-    (made / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    refused(cli("dataset", "export-yolo", made, "-o", out), 2, "the faces of train/00001 are no ellipses")
+    for wrong in ({"cx": 1}, {"cx": float("nan"), "cy": 5, "rx": 5, "ry": 5, "angle": 0}):
+        rows[0]["faces"] = [wrong]
+        (made / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        refused(cli("dataset", "export-yolo", made, "-o", out), 2, "the faces of train/00001 are no ellipses")
+    (made / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    refused(cli("dataset", "export-yolo", made, "-o", out), 2, "holds train/00001 twice")
+    assert not out.exists()
     assert not out.exists()
 
 

@@ -219,7 +219,9 @@ def test_without_originals_faces_that_are_blurred_enough_are_no_problem(cli, fol
         "sub/blurred.png": [(0.6, True)],
     }
     (outputs / "bad.png").unlink(), (outputs / "sharp.png").unlink()
-    assert cli("verify", "out", "--judge", "corner").code == 0
+    (outputs / "clip.mp4").write_bytes(b"something")
+    result = cli("verify", "out", "--judge", "corner")
+    assert (result.code, result.err) == (0, "faceblur: passed over, no photos by name: 1 .mp4\n")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from faceblur_core.cli.output import print_table, printable, progress_bar, workers_option
+from faceblur_core.cli.output import check_report, print_table, printable, progress_bar, tell_passed_over, workers_option
 
 if TYPE_CHECKING:
     from faceblur_core.compare.assess import Assessed
@@ -42,21 +42,23 @@ def assess(
     \b
     faceblur assess public/ --set weights=model.onnx --json assessed.json
     """
-    from faceblur_core.compare.assess import Assessor, pictures
+    from faceblur_core.compare.assess import Assessor, listed
     from faceblur_core.compare.assess import assess as judge
     from faceblur_core.compare.verify import usual_judges
     from faceblur_core.media.images import only_our_limit
     from faceblur_core.options import parse_settings
 
-    paths = pictures(photos)
+    found = listed(photos)
+    check_report(report, (item.path for item in found.pictures))
     names = list(detectors) or usual_judges()
     assessor = Assessor(names, parse_settings(settings))
     try:
-        with only_our_limit(), progress_bar("assessing", len(paths)) as bar:
-            items = list(judge(paths, assessor, workers, (lambda: bar.advance(bar.task_ids[0])) if bar else None))
+        with only_our_limit(), progress_bar("assessing", len(found.pictures)) as bar:
+            items = list(judge(found.pictures, assessor, workers, (lambda: bar.advance(bar.task_ids[0])) if bar else None))
     finally:
         assessor.close()
     _tell(items, assessor.meter.threshold)
+    tell_passed_over(found.passed_over)
     if report:
         _write(report, items, assessor.meter.threshold, names)
     if any(item.fault or any(face.protected is False for face in item.faces) for item in items):

@@ -7,11 +7,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from faceblur_core.errors import UsageMistake
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -42,6 +45,23 @@ def print_json(value: Any) -> None:
 def printable(name: str) -> str:
     """Return a file name with line ends, escape codes and undecodable bytes written out."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in name)
+
+
+def tell_passed_over(passed_over: Counter[str]) -> None:
+    """Say on stderr what folders hold that was passed over, if there is such, by suffix."""
+    if passed_over.total():
+        kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in passed_over.most_common(5) if count)
+        click.echo(f"faceblur: passed over, no photos by name: {kinds}", err=True)
+
+
+def check_report(report: Path | None, pictures: Iterable[Path]) -> None:
+    """:raises UsageMistake: if the file of ``--json`` would take a picture's place, or its folder is not there"""
+    if report is None:
+        return
+    if os.path.realpath(report) in set(map(os.path.realpath, pictures)):
+        raise UsageMistake(f"--json {report} is one of the pictures; choose another name")
+    if not report.parent.is_dir():
+        raise UsageMistake(f"--json {report}: {report.parent} is no folder")
 
 
 @contextlib.contextmanager

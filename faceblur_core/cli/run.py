@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from faceblur_core.cli.output import printable, progress_bar
+from faceblur_core.cli.output import printable, progress_bar, tell_passed_over
 from faceblur_core.errors import UsageMistake
 
 if TYPE_CHECKING:
@@ -369,9 +369,7 @@ def _work(plan: Plan, batch: Batch, output: Path) -> bool:
     if batch.output.people:
         click.echo(f"{left_open} faces left open" + (", counted in every picture" if _kind(plan) != "photo" else ""))
     click.echo(_summary(counts, faces, _kind(plan), output, preview=batch.output.preview))
-    if plan.passed_over.total():
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in plan.passed_over.most_common(5) if count)
-        click.echo(f"faceblur: passed over, no photos by name: {kinds}", err=True)
+    tell_passed_over(plan.passed_over)
     return counts["error"] > 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from faceblur_core.cli.output import printable, progress_bar, workers_option
-from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.cli.output import check_report, printable, progress_bar, tell_passed_over, workers_option
 
 if TYPE_CHECKING:
     from faceblur_core.compare.verify import Verified
@@ -54,9 +52,9 @@ def verify(folder: Path, original: Path | None, judges: tuple[str, ...], report:
 
     names = list(judges) or usual_judges()
     team = Judges(names)
-    items = pairs(folder, original) if original else alone(folder)
+    items, passed_over = pairs(folder, original) if original else alone(folder)
     meter = None if original else BlindMeter({})
-    _check_report(report, items)
+    check_report(report, (path for item in items for path in (item.output, item.original) if path))
     problems = 0
     try:
         with only_our_limit(), progress_bar("verifying", len(items)) as bar:
@@ -73,25 +71,15 @@ def verify(folder: Path, original: Path | None, judges: tuple[str, ...], report:
     if meter:
         blurred = sum(still.protected for item in items for still in item.still_found)
         click.echo(f"{blurred} faces were found that are protected: their degree of blur is {meter.threshold:.3f} or more")
+    tell_passed_over(passed_over)
     if problems:
         sys.exit(1)
-
-
-def _check_report(report: Path | None, items: Sequence[Verified]) -> None:
-    """:raises UsageMistake: if the report would take a picture's place, or its folder is not there."""
-    if report is None:
-        return
-    pictures = {os.path.realpath(path) for item in items for path in (item.output, item.original) if path}
-    if os.path.realpath(report) in pictures:
-        raise UsageMistake(f"--json {report} is one of the pictures; choose another name")
-    if not report.parent.is_dir():
-        raise UsageMistake(f"--json {report}: {report.parent} is no folder")
 
 
 def _write(report: Path, items: Sequence[Verified], judges: Sequence[str], folder: Path, original: Path | None) -> None:
     from faceblur_core import __version__
     from faceblur_core.compare.verify import as_json
-    from faceblur_core.media.files import write_whole
+    from faceblur_core.media.files import save
 
     content = {
         "faceblur": __version__,
@@ -101,7 +89,4 @@ def _write(report: Path, items: Sequence[Verified], judges: Sequence[str], folde
         "problems": sum(1 for item in items for _ in item.problems()),
         "pictures": [as_json(item) for item in items],
     }
-    try:
-        write_whole(report, (json.dumps(content, indent=1) + "\n").encode())
-    except OSError as error:
-        raise FaceblurError(f"{report}: {error.strerror}") from None
+    save(report, (json.dumps(content, indent=1) + "\n").encode())

@@ -6,6 +6,7 @@ The degrees come from the metric ``blur-degree`` of faceblur-blurdegree, which l
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from faceblur_core.datasets.labels import pictures_under
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order
-from faceblur_core.errors import UnreadableImage, UsageMistake
+from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.images import read_photo
 from faceblur_core.plugins import installed_plugins
+from faceblur_core.run.jobs import Plan, plan_jobs
 from faceblur_core.types import Anonymized, Ellipse, Image, Metric, Sample
 
 METRIC = "blur-degree"
@@ -39,7 +40,7 @@ class Assessed:
 
     path: Path
     faces: list[AssessedFace] = field(default_factory=list)
-    fault: str = ""  #: why it cannot be read
+    fault: str = ""  #: why it cannot be read or judged
 
 
 class BlindMeter:
@@ -81,16 +82,19 @@ class Assessor:
         self.meter = BlindMeter(options)
         self.pool = DetectorPool(detectors)
 
-    def __call__(self, path: Path) -> Assessed:
-        """Return a picture with the faces that are found in its frames, from top to bottom."""
-        assessed = Assessed(path)
+    def __call__(self, assessed: Assessed) -> Assessed:
+        """Return a picture with the faces that are found in its frames, from top to bottom, or its fault."""
+        if assessed.fault:
+            return assessed
         try:
-            photo = read_photo(path.read_bytes())
+            for number, frame in enumerate(read_photo(assessed.path.read_bytes()).frames):
+                assessed.faces += self._frame(number, frame.rgb())
         except (UnreadableImage, OSError) as error:
             assessed.fault = error.message if isinstance(error, UnreadableImage) else error.strerror or str(error)
-            return assessed
-        for number, frame in enumerate(photo.frames):
-            assessed.faces += self._frame(number, frame.rgb())
+        except FaceblurError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a stranger's detector or network raises
+            assessed.fault = unjudged(error)
         return assessed
 
     def _frame(self, number: int, image: Image) -> list[AssessedFace]:
@@ -104,14 +108,40 @@ class Assessor:
         self.pool.close()
 
 
-def pictures(inputs: Sequence[Path]) -> list[Path]:
-    """Return the picture files that are named, and those in folders, each once. :raises UsageMistake: if there is none"""
-    found = [path for item in inputs for path in (pictures_under(item) if item.is_dir() else [item])]
-    if not found:
-        raise UsageMistake(f"no pictures in {' '.join(map(str, inputs))}")
-    return list(dict.fromkeys(found))
+def unjudged(error: BaseException) -> str:
+    """Return what is said of a picture that somebody's code failed on: one line."""
+    return f"could not be judged: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def assess(paths: Sequence[Path], assessor: Assessor, workers: int, advance: Advance | None = None) -> Iterator[Assessed]:
-    """Yield the pictures in order, judged."""
-    return in_order(assessor, paths, workers, advance)
+def plan_of(source: Path, other: Path | None = None) -> Plan:
+    """Return the pictures in a folder, or the file, as ``faceblur run`` finds them, and what is passed over.
+
+    :param other: a folder in it that is left out, such as that of a run's output
+    :raises UsageMistake: if the folder holds no picture
+    """
+    nowhere = source.resolve().parent / ".faceblur-nowhere"
+    return plan_jobs([str(source)], other or nowhere, None)
+
+
+@dataclass
+class Listed:
+    """What is to be assessed."""
+
+    pictures: list[Assessed]
+    passed_over: Counter[str]  #: in folders, by suffix; linked folders
+
+
+def listed(inputs: Sequence[Path]) -> Listed:
+    """Return the picture files that are named, and those in folders, each once; folders that cannot be listed, with the fault.
+
+    :raises UsageMistake: if a folder holds no picture
+    """
+    plans = [plan_of(source) for source in inputs]
+    found = {job.source: Assessed(job.source) for plan in plans for job in plan.jobs}
+    found |= {folder: Assessed(folder, fault=reason) for plan in plans for folder, reason in plan.unreadable}
+    return Listed(list(found.values()), sum((plan.passed_over for plan in plans), Counter()))
+
+
+def assess(items: Sequence[Assessed], assessor: Assessor, workers: int, advance: Advance | None = None) -> Iterator[Assessed]:
+    """Yield the pictures in order, judged. :raises FaceblurError: if a detector cannot start"""
+    return in_order(assessor, items, workers, advance)

@@ -9,13 +9,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from faceblur_core.compare.assess import BlindMeter
+from faceblur_core.compare.assess import BlindMeter, plan_of, unjudged
 from faceblur_core.datasets.labels import box_ellipse
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.images import read_photo
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.run.jobs import plan_jobs
+from faceblur_core.run.jobs import Plan
 from faceblur_core.types import Image, box_iou
 from faceblur_core.weights import present
 
@@ -94,15 +94,17 @@ def usual_judges() -> list[str]:
     return able
 
 
-def pairs(outputs: Path, originals: Path) -> list[Verified]:
-    """Return what is to be verified, by name: pictures with the same path, up to the suffix where no name is the same.
+def pairs(outputs: Path, originals: Path) -> tuple[list[Verified], Counter[str]]:
+    """Return what is to be verified, by name, and what is passed over among the outputs.
+
+    Pictures with the same path belong together, up to the suffix where no name is the same.
 
     :raises UsageMistake: if one of the folders holds no picture, or they are one folder
     """
     if outputs.resolve() == originals.resolve():
         raise UsageMistake(f"{outputs} is both the folder to verify and the one of the originals")
-    made, unlisted = _pictures(outputs, originals)
-    given, also_unlisted = _pictures(originals, outputs)
+    plans = plan_of(outputs, originals), plan_of(originals, outputs)
+    made, given = ({job.name: job.source for job in plan.jobs} for plan in plans)
     both = {name: name for name in made if name in given}
     free = _by_stem(name for name in given if name not in both)
     for name, stem in ((name, _stem(name)) for name in made if name not in both):
@@ -111,25 +113,22 @@ def pairs(outputs: Path, originals: Path) -> list[Verified]:
     without = set(given) - set(both.values())
     found = [Verified(name, made[name], given[both[name]] if name in both else None) for name in made]
     found += [Verified(name, None, given[name]) for name in without]
-    return sorted([*found, *_unlisted([*unlisted, *also_unlisted])], key=lambda item: item.name)
+    return _by_name(found, plans), plans[0].passed_over
 
 
-def alone(outputs: Path) -> list[Verified]:
-    """Return what is to be verified without originals, by name. :raises UsageMistake: if the folder holds no picture"""
-    nowhere = outputs.resolve().parent / ".faceblur-nowhere"  # no output of a run: nothing in the folder is passed over
-    made, unlisted = _pictures(outputs, nowhere)
-    found = [Verified(name, path, None) for name, path in made.items()]
-    return sorted([*found, *_unlisted(unlisted)], key=lambda item: item.name)
+def alone(outputs: Path) -> tuple[list[Verified], Counter[str]]:
+    """Return what is to be verified without originals, by name, and what is passed over.
+
+    :raises UsageMistake: if the folder holds no picture
+    """
+    plan = plan_of(outputs)
+    return _by_name([Verified(job.name, job.source, None) for job in plan.jobs], [plan]), plan.passed_over
 
 
-def _unlisted(folders: Sequence[tuple[Path, str]]) -> list[Verified]:
-    return [Verified(str(folder), None, None, [reason]) for folder, reason in folders]
-
-
-def _pictures(folder: Path, other: Path) -> tuple[dict[str, Path], list[tuple[Path, str]]]:
-    """Return the pictures of a folder by name, as ``faceblur run`` finds them, and the folders that cannot be listed."""
-    plan = plan_jobs([str(folder)], other, None)
-    return {job.name: job.source for job in plan.jobs}, plan.unreadable
+def _by_name(found: Sequence[Verified], plans: Sequence[Plan]) -> list[Verified]:
+    """Return them in order, with the folders that cannot be listed."""
+    unlisted = [Verified(str(folder), None, None, [reason]) for plan in plans for folder, reason in plan.unreadable]
+    return sorted([*found, *unlisted], key=lambda item: item.name)
 
 
 def _stem(name: str) -> str:
@@ -195,7 +194,7 @@ def _look(item: Verified, judges: Judges, meter: BlindMeter | None) -> Verified:
     except FaceblurError:
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's judge raises
-        item.faults.append(f"could not be judged: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        item.faults.append(unjudged(error))
     return item
 
 

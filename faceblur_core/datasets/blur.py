@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from faceblur_core.datasets.blur_balance import bin_of, evenly
 from faceblur_core.datasets.blur_config import BlurConfig, BlurRecipe
-from faceblur_core.datasets.blur_faces import Task, Variant, cosine_metric, variants
+from faceblur_core.datasets.blur_faces import Task, Variant, cosine_metric, pixels_at, variants
 from faceblur_core.datasets.blur_files import write_set
 from faceblur_core.datasets.builder import Report, assign_splits, portions, without_excluded
-from faceblur_core.datasets.labels import BadRows
-from faceblur_core.datasets.survey import Advance, Surveyed, pixels_of, survey
+from faceblur_core.datasets.labels import BadRows, Face
+from faceblur_core.datasets.survey import Advance, Surveyed, survey
 from faceblur_core.errors import FaceblurError
 from faceblur_core.media.files import check_new_folder
 from faceblur_core.types import Sample
@@ -92,18 +92,27 @@ def _survey(recipe: BlurRecipe, bad: BadRows, workers: int, report: BlurReport, 
             usable = [
                 face for face in item.photo.faces if "ignore" not in face.flags and face.height >= recipe.config.least_pixels
             ]
-            known = tuple(face for face in usable if face.landmarks is not None)
+            known = tuple(face for face in usable if _landmarks_fit(face))
             dropped[source.label] += len(usable) - len(known)
             if known:
                 items.append(dataclasses.replace(item, photo=dataclasses.replace(item.photo, faces=known)))
     for label, count in dropped.items():
         if count:
-            report.warnings.append(f"source {label}: left out {count} faces without landmarks; detect: [yunet] finds them")
+            hint = "" if recipe.sources[label].source.detect else "; detect: [yunet] finds them"
+            report.warnings.append(f"source {label}: left out {count} faces without landmarks on them{hint}")
     kept_out = [item for source in recipe.excluded for item in survey(source, bad, workers, advance)]
     builder_report = Report()
     items = without_excluded(items, kept_out, {}, builder_report)
     report.warnings += builder_report.warnings
     return items
+
+
+def _landmarks_fit(face: Face) -> bool:
+    """Return whether a face has landmarks, and the middle of them in its box."""
+    if face.landmarks is None:
+        return False
+    (x, y), (x1, y1, x2, y2) = face.landmarks.mean(axis=0), face.ellipse.bounds()
+    return bool(x1 <= x <= x2 and y1 <= y <= y2)
 
 
 def _threshold(recipe: BlurRecipe, items: Sequence[Surveyed]) -> float:
@@ -113,7 +122,7 @@ def _threshold(recipe: BlurRecipe, items: Sequence[Surveyed]) -> float:
     def samples() -> Iterator[Sample]:
         for item in items:
             if item.photo.identity:
-                image = pixels_of(item.photo.path.read_bytes())
+                image = pixels_at(item.photo.path)
                 first = item.photo.faces[0]
                 yield Sample(item.photo.name, image, (first.ellipse,), item.photo.identity, landmarks=(first.landmarks,))
 

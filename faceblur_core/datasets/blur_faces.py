@@ -9,6 +9,8 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -106,10 +108,7 @@ class Blurrer:
 
     def __call__(self, task: Task) -> list[Variant]:
         """Return the variants of one face. :raises FaceblurError: if its photo cannot be read any more"""
-        try:
-            image = pixels_of(task.path.read_bytes())
-        except (OSError, UnreadableImage) as error:
-            raise FaceblurError(f"{task.path}: {error.strerror if isinstance(error, OSError) else error.message}") from None
+        image = pixels_at(task.path)
         sharp, crop, face = cut_out(image, Face(task.ellipse, landmarks=task.landmarks), self.work.margin)
         mask = soft_mask([face.ellipse], sharp.shape[0], sharp.shape[1], GROW, FEATHER)
         return [self._variant(task, number, sharp, crop, face, mask) for number in task.variants]
@@ -128,10 +127,21 @@ class Blurrer:
         if faces_only and not method.in_mask:
             image = np.rint(sharp + (image.astype(np.float32) - sharp) * mask[..., None]).astype(np.uint8)
         sample = Sample(task.photo, sharp, (face.ellipse,), landmarks=(face.landmarks,))
-        cosine = float(self.cosine(sample, Anonymized(image, mask))[0])
+        try:
+            cosine = float(self.cosine(sample, Anonymized(image, mask))[0])
+        except FaceblurError:  # landmarks in one point
+            cosine = math.nan
         crop = jittered(crop, self.work.jitter, rng)
         jpeg = encode_pixels(render(image, crop, self.work.size), "JPEG", quality=self.work.quality, subsampling=0)
         return Variant(task, number, name, tuple(parameters), faces_only, cosine, jpeg)
+
+
+def pixels_at(path: Path) -> Image:
+    """Return a photo that was read before. :raises FaceblurError: if it cannot be read any more"""
+    try:
+        return pixels_of(path.read_bytes())
+    except (OSError, UnreadableImage) as error:
+        raise FaceblurError(f"{path}: {error.strerror if isinstance(error, OSError) else error.message}") from None
 
 
 def square_about(ellipse: Ellipse, margin: float) -> Crop:
@@ -177,8 +187,16 @@ _blurrer: list[Blurrer] = []  #: of this process
 def _start(work: Work) -> None:
     import cv2
 
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     _blurrer[:] = [Blurrer(work)]
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, however that was."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _make(task: Task) -> list[Variant]:

@@ -8,8 +8,10 @@ comes from, its boxes in pixels).
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +49,8 @@ def export_yolo(folder: Path, out_dir: Path, *, least: float = 6.0, shown: float
 
     :param least: boxes with a side shorter than so many pixels are left out
     :param shown: boxes with less than this share of their area in the picture are left out
-    :raises UsageMistake: if ``folder`` holds no set with train and val, or ``out_dir`` is there and not empty
+    :raises UsageMistake: if ``folder`` holds no set with train and val, or its manifest tells a picture twice, or faces that are
+        no ellipses, or ``out_dir`` is there and not empty
     :raises FaceblurError: if a picture is missing or unreadable, or the folder cannot be written
     """
     check_new_folder(out_dir)
@@ -57,11 +60,14 @@ def export_yolo(folder: Path, out_dir: Path, *, least: float = 6.0, shown: float
     done = {str(row["split"]): Exported() for row in rows}
     if missing := [split for split in NEEDED if split not in done]:
         raise UsageMistake(f"{folder} has no split {missing[0]}; Ultralytics wants {' and '.join(NEEDED)}")
+    twice = [name for name, count in Counter((row["split"], row["name"]) for row in rows).items() if count > 1]
+    if twice:
+        raise UsageMistake(f"{folder / MANIFEST} holds {'/'.join(twice[0])} twice; build the set again")
     try:
         with whole_folder(out_dir) as unfinished:
             _write(folder, unfinished, rows, done, least, shown)
     except OSError as error:
-        raise FaceblurError(f"{error.filename or out_dir}: {error.strerror}") from None
+        raise FaceblurError(f"{error.filename or out_dir}: {error.strerror or error}") from None
     return done
 
 
@@ -96,7 +102,10 @@ def _size_of(picture: Path) -> tuple[int, int]:
 
 def _faces(folder: Path, row: Mapping[str, Any]) -> list[Ellipse]:
     try:
-        return [ellipse_of(face) for face in row["faces"]]
+        faces = [ellipse_of(face) for face in row["faces"]]
+        if not all(math.isfinite(value) for face in faces for value in face.bounds()):
+            raise ValueError
+        return faces
     except (KeyError, TypeError, ValueError):
         raise UsageMistake(f"{folder / MANIFEST}: the faces of {row['split']}/{row['name']} are no ellipses") from None
 

@@ -100,21 +100,22 @@ def _area(box: Floats) -> float:
 
 def with_landmarks(faces: tuple[Face, ...], pool: DetectorPool, image: Image) -> list[Face]:
     """Return the faces with the landmarks that the pool finds on them; where it finds none, with their own."""
-    found = [face for face in pool(image) if face.landmarks is not None]
+    found = pool(image)
+    return [_completed(face, found) for face in faces]
 
-    def completed(face: Face) -> Face:
-        same = [other for other in found if same_face(face, other)]
-        return dataclasses.replace(face, landmarks=same[0].landmarks) if same else face
 
-    return [completed(face) for face in faces]
+def _completed(face: Face, found: Sequence[Face]) -> Face:
+    """Return a face with the landmarks of the first one that is the same and has some."""
+    same = (other.landmarks for other in found if other.landmarks is not None and same_face(face, other))
+    return dataclasses.replace(face, landmarks=next(same, face.landmarks))
 
 
 def survey(source: OpenSource, bad: BadRows, workers: int, advance: Advance | None = None) -> list[Surveyed]:
     """Return all photos of a source, in the order of their names.
 
-    Faces that the source's ``detect`` methods find are added to the labelled ones.
+    Faces that the source's ``detect`` methods find are added to the labelled ones, and landmarks to those that have none.
 
-    :raises FaceblurError: if a photo cannot be read, unless bad rows are skipped
+    :raises FaceblurError: if a photo cannot be read or has a name that is no UTF-8, unless bad rows are skipped
     """
     photos = source.read(bad)
     pool = DetectorPool(source.source.detect)
@@ -126,15 +127,20 @@ def survey(source: OpenSource, bad: BadRows, workers: int, advance: Advance | No
 
 def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: BadRows) -> Surveyed | None:
     try:
+        photo.name.encode()
         data = photo.path.read_bytes()
         image = pixels_of(data)
+    except UnicodeEncodeError:
+        bad(photo.path, None, "its name is no UTF-8; rename it")
+        return None
     except (OSError, UnreadableImage) as error:
         bad(photo.path, None, error.message if isinstance(error, UnreadableImage) else str(error.strerror))
         return None
     found = pool(image)
     extra = [face for face in found if not any(same_face(face, known) for known in photo.faces)]
     unconfirmed = sum(not any(same_face(face, known) for face in found) for known in photo.faces)
-    complete = dataclasses.replace(photo, faces=(*photo.faces, *extra))
+    known = [face if face.landmarks is not None else _completed(face, found) for face in photo.faces]
+    complete = dataclasses.replace(photo, faces=(*known, *extra))
     return Surveyed(source.label, complete, hashlib.sha256(data).hexdigest(), fingerprint(image), unconfirmed if found else 0)
 
 

@@ -54,8 +54,23 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def check_folder_above(folder: Path) -> None:
+    """:raises UsageMistake: if it, or the nearest of its parents that exists, is a file, or its name is none for a folder"""
+    for path in (folder, *folder.parents):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise UsageMistake(f"-o {folder}: {error.strerror}") from None
+        if not path.is_dir():
+            raise UsageMistake(f"-o {folder}: {path} is no folder")
+        return
+
+
 def check_new_folder(path: Path) -> None:
-    """:raises UsageMistake: if the path is there and no empty folder"""
+    """:raises UsageMistake: if the path is there and no empty folder, or none can be made there"""
+    check_folder_above(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UsageMistake(f"{path} is there; choose a new folder")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from faceblur_core.errors import UsageMistake
+from faceblur_core.media.files import check_folder_above
 from faceblur_core.media.images import FORMAT_OF, FORMATS
 from faceblur_core.media.video import MUXERS, READ_ONLY, is_video, written_as
 
@@ -57,7 +58,7 @@ def plan_jobs(inputs: Sequence[str], output: Path, form: str | None, *, videos: 
         except OSError as error:
             raise UsageMistake(f"{text}: {error.strerror}") from None
     single = _is_file_name(output)
-    _check_folder(output.parent if single else output)
+    check_folder_above(output.parent if single else output)
     if single:
         _check_single(inputs, output, len(pairs), form)
         _check_kind(pairs[0][0], output)
@@ -74,13 +75,6 @@ def plan_jobs(inputs: Sequence[str], output: Path, form: str | None, *, videos: 
 
 def _is_file_name(path: Path) -> bool:
     return (path.suffix.lower() in (*FORMAT_OF, *UNREADABLE_PHOTOS) or is_video(path)) and not path.is_dir()
-
-
-def _check_folder(folder: Path) -> None:
-    """:raises UsageMistake: if it, or the nearest of its parents that exists, is a file."""
-    there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
-    if there and not there.is_dir():
-        raise UsageMistake(f"-o {folder}: {there} is no folder")
 
 
 def _check_single(inputs: Sequence[str], output: Path, count: int, form: str | None) -> None:

@@ -15,10 +15,11 @@ import pytest
 
 from faceblur_blurdegree import SHIPPED
 from faceblur_blurdegree.crop import MARGIN, SIZE, face_square
-from faceblur_blurdegree.data import facts, load_split, read_labels, targets
+from faceblur_blurdegree.data import facts, load_split, read_labels
 from faceblur_blurdegree.evaluation import ALL, ranks, scores, spearman
 from faceblur_blurdegree.meter import load_meter, weights_file
 from faceblur_blurdegree.metrics import BlurDegree
+from faceblur_core.compare.assess import Assessor, assess, listed
 from faceblur_core.datasets.blur_faces import square_about
 from faceblur_core.datasets.crops import render
 from faceblur_core.errors import FaceblurError, UnknownName
@@ -77,15 +78,22 @@ def test_a_file_says_what_it_is(bright, make_network, tmp_path):
     assert math.isnan(silent.threshold) and silent.margin == MARGIN and silent.parameters is None
 
 
-def test_other_files_are_refused(bright, tmp_path):
+def test_other_files_are_refused(bright, make_network, tmp_path):
     (tmp_path / "noise.onnx").write_bytes(noise_image().tobytes())
     model = onnx.load(bright)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
+    onnx.save(model, tmp_path / "three.onnx")
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "other.onnx")
+    make_network(tmp_path / "margin.onnx", margin="nan")
+    make_network(tmp_path / "threshold.onnx", protected_from="inf")
     for name, message in (
         ("none.onnx", "no model file"),
         ("noise.onnx", "no ONNX model"),
         ("other.onnx", "none of faceblur train"),
+        ("margin.onnx", "made whole: train it again"),
+        ("threshold.onnx", "made whole: train it again"),
+        ("three.onnx", "made whole: train it again"),
     ):
         with pytest.raises(FaceblurError, match=message) as caught:
             load_meter(tmp_path / name)
@@ -221,12 +229,38 @@ def test_assess_without_weights_without_pictures_and_with_bad_files_is_one_line(
     assert lines(photos) == (1, "")
     (tmp_path / "none").mkdir()
     code, said = lines(tmp_path / "none", "--set", f"weights={bright}")
-    assert code == 2 and "no pictures in" in said and "\n" not in said
+    assert code == 2 and "no photos in" in said and "\n" not in said
     (photos / "bad.jpg").write_bytes(b"no picture")
     code, said = lines(photos / "bad.jpg", "--set", f"weights={bright}")
     assert code == 1 and "bad.jpg: not a picture" in said and "\n" not in said
     code, said = lines(photos, "--set", f"weights={bright}", "--set", "treshold=1")
     assert code == 2 and "Did you mean threshold" in said
+    before = (photos / "a.png").read_bytes()
+    code, said = lines(photos, "--set", f"weights={bright}", "--json", photos / "a.png")
+    assert code == 2 and "a.png is one of the pictures; choose another name" in said and "\n" not in said
+    assert (photos / "a.png").read_bytes() == before
+
+
+def test_assess_tells_what_it_did_not_look_at(photos, bright, tmp_path):
+    for name in ("clip.mp4", "notes.txt", "other.txt", "photo.heic"):
+        (photos / name).write_bytes(b"something")
+    (tmp_path / "elsewhere").mkdir()
+    (photos / "linked").symlink_to(tmp_path / "elsewhere")
+    result = faceblur(
+        "assess", photos, "--detector", "haar", "--set", f"weights={bright}", "--set", "threshold=0", cwd=tmp_path, cache=tmp_path
+    )
+    unreadable, passed_over = result.stderr.splitlines()
+    assert result.returncode == 1 and "photo.heic: " in unreadable and "3 pictures, 1 faces" in result.stdout
+    assert passed_over == "faceblur: passed over, no photos by name: 2 .txt, 1 linked folders, 1 .mp4"
+
+
+def test_a_picture_that_cannot_be_judged_is_a_line(photos, bright, monkeypatch):
+    assessor = Assessor(["haar"], {"weights": str(bright)})
+    monkeypatch.setattr(assessor, "meter", lambda image, faces: 1 // 0)
+    judged = list(assess(listed([photos]).pictures, assessor, 2))
+    assessor.close()
+    assert [item.path.name for item in judged] == ["a.png", "empty.png"]
+    assert all(item.fault == "could not be judged: ZeroDivisionError: integer division or modulo by zero" for item in judged)
 
 
 def test_a_network_without_a_threshold_judges_nothing(photos, make_network, tmp_path):
@@ -245,7 +279,23 @@ def test_a_split_is_read_as_it_was_written(data):
     assert labelled.faces.shape == (12, SIZE, SIZE, 3) and labelled.degrees.dtype == np.float32
     np.testing.assert_allclose(labelled.degrees, (np.arange(12) + 0.5) / 12, atol=1e-5)
     assert facts(data) == (0.6, 1.3)
-    assert targets(np.array([0, 0.049, 0.05, 1.0]), 20).tolist() == [0, 0, 1, 19]
+
+
+def test_what_a_set_says_of_itself(tmp_path):
+    assert math.isnan(facts(tmp_path)[0]) and facts(tmp_path)[1] == MARGIN
+    (tmp_path / "dataset.yaml").write_text("protected_from: null\nmargin: 2\n")
+    assert math.isnan(facts(tmp_path)[0]) and facts(tmp_path)[1] == 2
+    for said in (
+        "protected_from: '0.7'",
+        "protected_from: true",
+        "protected_from: 7",
+        "margin: 0.5",
+        "margin: .inf",
+        "margin: .nan",
+    ):
+        (tmp_path / "dataset.yaml").write_text(said)
+        with pytest.raises(FaceblurError, match=rf"{said.partition(':')[0]} should be a number from"):
+            facts(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -257,6 +307,7 @@ def test_a_split_is_read_as_it_was_written(data):
         (lambda text: text.replace("val/000001", "val/000099"), "val/000099.jpg is missing; labels.csv names it"),
         (lambda text: text.replace(",val,", ",validation,"), "names no picture of the split 'val'"),
         (lambda text: text + '"', "is no CSV file"),
+        (lambda text: text + "val/000001.jpg\n", "line 46: a path within"),
     ],
 )
 def test_a_damaged_set_is_one_line(change, message, make_set, tmp_path):
@@ -306,6 +357,16 @@ def test_the_command_writes_a_table_and_plots(data, bright, tmp_path):
     assert (tmp_path / "out" / "bright.png").stat().st_size > 5000
     again = faceblur("blur-degree", bright, "--data", data, "-o", tmp_path / "out", cwd=tmp_path, cache=tmp_path)
     assert again.returncode == 2 and "choose a new folder" in again.stderr
+
+
+def test_networks_are_named_by_their_file_or_folder_whatever_it_is_called(data, bright, tmp_path):
+    run = tmp_path / r"net $\foo$"
+    (run / "inside").mkdir(parents=True)
+    (run / "model.onnx").write_bytes(bright.read_bytes())
+    out = run / "inside" / "out"
+    result = faceblur("blur-degree", "../model.onnx", "--data", data, "-o", out, cwd=run / "inside", cache=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in out.iterdir()} == {"scores.csv", rf"{run.name}.png"}
 
 
 def test_inference_imports_no_framework(bright):

@@ -186,9 +186,14 @@ def test_a_file_that_names_no_classes_and_has_one(tmp_path):
     assert len(make(network(tmp_path / "n.onnx", PEAKS[:, :5], names=""), imgsz=64)(picture(64, 64))) == 2
 
 
+def test_a_file_whose_classes_do_not_begin_at_0(tmp_path):
+    assert make(network(tmp_path / "n.onnx", names="{1: 'face'}"), imgsz=64)(picture(64, 64)).scores == pytest.approx([0.9])
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"places": np.zeros((6, 300), np.float32)}, FaceblurError, "suppresses boxes itself; export it without that"),
         ({"names": "{0: 'person', 1: 'car'}"}, UsageMistake, r"has no class face \(person, car\); the method yolo also"),
         ({"names": ""}, UsageMistake, r"has no class face \(it names none\)"),
         ({"names": "{0: 'face', 1: 'hand', 2: 'foot'}"}, FaceblurError, r"is no YOLO detector: it makes \(1, 6, 4\)"),

@@ -56,6 +56,13 @@ def test_faces_come_before_persons():
         choose_classes({0: "cat"}, None)
     with pytest.raises(UsageMistake, match="no class 'lorry'; it has: person, bicycle, car"):
         choose_classes(COCO, ["lorry"])
+    with pytest.raises(UsageMistake, match="name one class or more"):
+        choose_classes(COCO, [])
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(UsageMistake, match="^device=abacus: PyTorch finds no such device here$"):
+        make(device="abacus")
 
 
 def test_the_head_part_of_a_person():
@@ -76,12 +83,26 @@ def person_model(tmp_path_factory):
 
 
 def test_a_person_model_loads_and_reports_persons_only(person_model):
-    detector = make(weights=str(person_model), conf=0.0, max_det=5, imgsz=64)
+    detector = make(weights=str(person_model), conf=0.0, max_det=50, imgsz=64, head=0.2)
     found = detector(data.astronaut())
     assert detector.model_files == [person_model]
-    whole = make(weights=str(person_model), conf=0.0, max_det=5, imgsz=64, head=100)(data.astronaut())
-    heights = found.boxes[:, 3] - found.boxes[:, 1]
-    assert (heights <= 0.61 * np.maximum(heights, whole.boxes[:, 3] - whole.boxes[:, 1]) / 0.6).all()
+    wish = {"conf": 0.0, "max_det": 50, "imgsz": 64, "iou": 0.7, "verbose": False}
+    everything, persons = (
+        detector._model.predict(data.astronaut()[..., ::-1], classes=classes, **wish)[0].boxes for classes in (None, [0])
+    )
+    assert (everything.cls != 0).any() and (persons.cls == 0).all() and len(persons) > 5
+    heads, whole = found.boxes, persons.xyxy.numpy()
+    np.testing.assert_allclose(heads, head_part(whole, 0.2), atol=1e-3)
+    assert (heads[:, 3] < whole[:, 3] - 1).any()
+
+
+def test_faces_may_overlap_less_than_persons(person_model):
+    faces, more = make(conf=0.001)(data.astronaut()), make(conf=0.001, iou=0.7)(data.astronaut())
+    assert len(faces) < len(more) and np.triu(box_iou(faces.boxes, faces.boxes), 1).max() <= 0.5
+    persons = [
+        make(weights=str(person_model), conf=0.0, imgsz=64, **wish)(data.astronaut()) for wish in ({}, {"iou": 0.7}, {"iou": 0.5})
+    ]
+    assert len(persons[0]) == len(persons[1]) > len(persons[2])
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's exporter and tracer

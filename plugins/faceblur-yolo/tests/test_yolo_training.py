@@ -5,7 +5,10 @@ import dataclasses
 import hashlib
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -202,10 +205,28 @@ def test_mistakes_are_one_line(config, tmp_path, folder):
     refused("model=nothing.yaml: no .pt or .yaml file", model="nothing.yaml")
     assert not (tmp_path / "out").exists()
     (tmp_path / "noise.pt").write_bytes(b"noise")
-    refused("^Ultralytics: .*--verbose tells more", FaceblurError, model=str(tmp_path / "noise.pt"))
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "empty.yaml").write_text("nc: 1\nbackbone: []\nhead: []\n")
+    for name, frozen in (("noise.pt", 0), ("noise.pt", 1), ("list.yaml", 1)):
+        refused("^Ultralytics: .*--verbose tells more", FaceblurError, model=str(tmp_path / name), frozen=frozen)
+    refused("for a model whose first layer is TorchVision", model=str(tmp_path / "empty.yaml"), frozen=1)
+    refused("device=cuda:9: PyTorch finds no GPU here", device="cuda:9")
+    assert not (tmp_path / "out" / "config.yaml").exists()  # nothing is in the way of the same command without the mistake
     result = CliRunner().invoke(command, ["yolo", "-c", "configs/none.yaml", "-o", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert one_line(ValueError("Dataset '\u274c'\n  error")) == "Dataset '' error" and one_line(ValueError()) == "ValueError"
+
+
+def test_the_network_is_not_asked_before_ultralytics_is_kept_from_it(folder, tmp_path):
+    code = (
+        "import socket, sys; from pathlib import Path; from faceblur_core.errors import UsageMistake\n"
+        "from faceblur_yolo import training; from faceblur_yolo.config import TrainConfig\n"
+        "socket.getaddrinfo = socket.socket.connect = lambda *_, **__: sys.exit('it asked for the network')\n"
+        f"config = TrainConfig(data={str(folder)!r}, model='yolo11n.yaml', frozen=1)\n"
+        "try:\n    training.train(config, Path('none'))\nexcept UsageMistake as error:\n    print(error.message)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.startswith("backbone and frozen are for a model whose first layer is TorchVision")
 
 
 def test_a_loss_that_is_no_number(config, tmp_path, monkeypatch):
@@ -274,6 +295,24 @@ def test_a_backbone_sees_pictures_as_it_did_on_imagenet(tmp_path):
         torch.testing.assert_close(network.model[0].m[1:](expected), known.features[1:18](expected))
 
 
+def test_a_resnet_can_be_one(tmp_path):
+    torch.manual_seed(1)
+    known, layers = torchvision.models.resnet18(), nn.Sequential(*list(torchvision.models.resnet18().children())[:-2])
+    for layer in layers.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eps = 1e-3  # as Ultralytics sets it
+    torch.save(known.state_dict(), tmp_path / "resnet.pth")
+    load_backbone(SimpleNamespace(model=[SimpleNamespace(m=layers.eval())]), tmp_path / "resnet.pth")
+    x = torch.rand(1, 3, 64, 64)
+    mean, deviation = (torch.tensor(value).reshape(1, 3, 1, 1) for value in (backbone.MEAN, backbone.DEVIATION))
+    with torch.no_grad():
+        first, expected = layers[:2](x), known.eval().bn1(known.conv1((x - mean) / deviation))
+        torch.testing.assert_close(first[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], rtol=1e-4, atol=1e-4)  # the padding differs
+        torch.testing.assert_close(
+            layers[2:](expected), known.layer4(known.layer3(known.layer2(known.layer1(known.maxpool(known.relu(expected))))))
+        )
+
+
 def test_its_first_layers_stay_the_others_learn_and_a_run_goes_on(config, tmp_path, monkeypatch):
     model, weights = on_mobilenet(tmp_path)
     config = dataclasses.replace(config, model=model, backbone=weights, frozen=7)
@@ -294,6 +333,12 @@ def test_its_first_layers_stay_the_others_learn_and_a_run_goes_on(config, tmp_pa
             assert torch.equal(value, learned[name]), name
     data = json.loads((out_dir / "run.json").read_text())["data"]
     assert data["backbone_sha256"] == hashlib.sha256((tmp_path / "mobilenet.pth").read_bytes()).hexdigest()
+    further = dataclasses.replace(config, model=str(out_dir / "best.pt"), backbone="", frozen=4, epochs=1, close_mosaic=0)
+    training.train(further, tmp_path / "further", progress=False)
+    more = torch.load(tmp_path / "further" / "best.pt", weights_only=False)["model"].model[0].m.state_dict()
+    for name in learned:
+        if name.endswith("weight"):
+            assert torch.equal(learned[name], more[name]) == (int(name.split(".")[0]) < 4), name
 
 
 def interrupted(run):
@@ -303,8 +348,11 @@ def interrupted(run):
 def test_what_is_no_backbone_is_refused_in_a_line(config, tmp_path):
     model, weights = on_mobilenet(tmp_path)
     for wish in ({"frozen": 1}, {"backbone": weights}):
-        with pytest.raises(UsageMistake, match=r"for a .yaml whose first layer is TorchVision, not for tiny.yaml"):
+        with pytest.raises(UsageMistake, match=r"for a model whose first layer is TorchVision, unwrapped, not for tiny.yaml"):
             training.train(dataclasses.replace(config, **wish), tmp_path / "run")
+    trained = str(installed_plugins().make("detector", "yolo").model_files[0])
+    with pytest.raises(UsageMistake, match=r"for a .yaml, which has no weights yet, not for yolo-face.pt"):
+        training.train(dataclasses.replace(config, model=trained, backbone=weights), tmp_path / "run")
     with pytest.raises(UnknownName, match="none.pth"):
         training.train(dataclasses.replace(config, model=model, backbone="none.pth"), tmp_path / "run")
     (tmp_path / "text.pth").write_text("no weights")
@@ -312,6 +360,10 @@ def test_what_is_no_backbone_is_refused_in_a_line(config, tmp_path):
     for name, message in (("text.pth", "no file of PyTorch weights"), ("other.pth", "another network")):
         with pytest.raises(FaceblurError, match=message):
             load_backbone(DetectionModel(model, ch=3, verbose=False), tmp_path / name)
+    plain = SimpleNamespace(model=[SimpleNamespace(m=nn.Sequential(nn.Conv2d(3, 8, 3)))])
+    torch.save(plain.model[0].m.state_dict(), tmp_path / "plain.pth")
+    with pytest.raises(FaceblurError, match="if it is like a MobileNet, an EfficientNet or a ResNet"):
+        load_backbone(plain, tmp_path / "plain.pth")
     assert not (tmp_path / "run" / "checkpoint" / "state.json").exists()
 
 

@@ -74,7 +74,7 @@ def score(models: tuple[Path, ...], data: Path, split: str, output: Path) -> Non
 
 def _title(path: Path) -> str:
     """Return what a network is called: its file, or the folder of its run."""
-    return path.parent.name if path.stem == "model" and path.parent.name else path.stem
+    return Path(os.path.abspath(path)).parent.name if path.stem == "model" else path.stem
 
 
 def _scored(name: str, path: Path, labelled: Labelled, title: str) -> tuple[list[dict[str, str]], Any]:
@@ -110,7 +110,7 @@ def _write(output: Path, rows: list[dict[str, str]], plots: dict[str, Any]) -> N
     import csv
     import io
 
-    from faceblur_core.training.run import replace, write_text
+    from faceblur_core.training.report import replace, write_text
 
     output.mkdir(parents=True, exist_ok=True)
     for name, plot in plots.items():

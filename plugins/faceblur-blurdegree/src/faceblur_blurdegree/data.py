@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from faceblur_blurdegree.crop import MARGIN, SIZE
 from faceblur_core.errors import FaceblurError
@@ -58,9 +57,11 @@ def read_labels(folder: Path) -> list[dict[str, str]]:
 
 
 def _fine(row: dict[str, str]) -> bool:
+    if any(row[name] is None for name in NEEDED):  # a short line
+        return False
     try:
         degree = float(row["degree"])
-    except (TypeError, ValueError):
+    except ValueError:
         return False
     path = Path(row["path"])
     return math.isfinite(degree) and 0 <= degree <= 1 and not path.is_absolute() and ".." not in path.parts
@@ -92,14 +93,15 @@ def identity(folder: Path, **counts: int) -> dict[str, Any]:
 
 
 def facts(folder: Path) -> tuple[float, float]:
-    """Return what a set's ``dataset.yaml`` says: the degree from which faces are protected (nan: none), and the margin."""
+    """Return what a set's ``dataset.yaml`` says: the degree from which faces are protected (nan: none), and the margin.
+
+    :raises FaceblurError: if one of them is there and can be none
+    """
     path = folder / RECIPE
     said = read_yaml(path, "data set") if path.is_file() else {}
-    values = (said.get("protected_from"), said.get("margin", MARGIN))
-    threshold, margin = (float(value) if isinstance(value, (int, float)) else math.nan for value in values)
-    return threshold, margin if margin >= 1 else MARGIN
-
-
-def targets(degrees: NDArray[Any], bins: int) -> NDArray[np.int64]:
-    """Return which of that many equal parts of 0..1 each degree lies in; 1 is in the last."""
-    return np.minimum((degrees * bins).astype(np.int64), bins - 1)
+    threshold, margin = said.get("protected_from"), said.get("margin", MARGIN)
+    for name, value, least, most in (("protected_from", threshold, 0, 1), ("margin", margin, 1, 4)):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and least <= value <= most):
+            raise FaceblurError(f"{path}: {name} should be a number from {least} to {most}, not {value!r}")
+    return math.nan if threshold is None else float(threshold), MARGIN if margin is None else float(margin)

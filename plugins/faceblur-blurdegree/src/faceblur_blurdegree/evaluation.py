@@ -86,6 +86,7 @@ def truth_plot(predicted: Values, labelled: Labelled, found: Sequence[Score], ti
         axes.plot([0, 1], [0, 1], color="tab:gray", linewidth=0.8)
         axes.scatter(labelled.degrees[part], predicted[part], s=3, alpha=0.4, linewidths=0)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="1 - cosine", ylabel="told by the network", aspect="equal")
-        axes.set_title(f"{one.method}: n {one.faces}, MAE {one.mae:.3f}, Spearman {one.spearman:.3f}", fontsize=8)
-    figure.suptitle(title)
+        said = f"{one.method}: n {one.faces}, MAE {one.mae:.3f}, Spearman {one.spearman:.3f}"
+        axes.set_title(said, fontsize=8, parse_math=False)
+    figure.suptitle(title, parse_math=False)
     return figure

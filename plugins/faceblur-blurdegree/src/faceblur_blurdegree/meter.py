@@ -61,10 +61,13 @@ def load_meter(path: Path, *, threads: int = 1) -> Meter:
     said = session.get_modelmeta().custom_metadata_map
     if said.get("kind") != KIND or list(session.get_inputs()[0].shape[1:]) != [3, SIZE, SIZE]:
         raise FaceblurError(f"{path} is an ONNX model, but none of faceblur train blur-degree")
+    threshold, margin = _number(said, "protected_from", math.nan), _number(said, "margin", MARGIN)
+    if not 1 <= margin < math.inf or math.isinf(threshold) or list(session.get_outputs()[0].shape[1:]) != [1]:
+        raise FaceblurError(f"{path} is no network that faceblur train blur-degree made whole: train it again")
     return Meter(
         path=path,
-        threshold=_number(said, "protected_from", math.nan),
-        margin=_number(said, "margin", MARGIN),
+        threshold=threshold,
+        margin=margin,
         parameters=int(said["parameters"]) if said.get("parameters", "").isdecimal() else None,
         session=session,
     )

@@ -48,6 +48,7 @@ class _Run(TrainingRun[TrainConfig]):
             raise UsageMistake("device=cuda: PyTorch finds no GPU here")
         if config.threads:
             torch.set_num_threads(config.threads)
+        facts(Path(config.data))  # what goes into the model file: told now if it is wrong, not after the last epoch
         splits = [load_split(Path(config.data), split) for split in ("train", "val")]
         self.batches, self.validation = Batches(splits[0], config, augment=True), Batches(splits[1], config, augment=False)
         torch.manual_seed(config.seed)

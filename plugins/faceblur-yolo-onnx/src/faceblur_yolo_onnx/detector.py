@@ -29,7 +29,7 @@ class YoloOnnxDetector:
 
     weights: str = option(DEFAULT, "a network that ships, or an ONNX file such as faceblur train yolo makes")
     conf: Annotated[float, Ge(0), Le(1)] = option(0.25, "weakest face to report")
-    iou: Annotated[float, Gt(0), Le(1)] = option(0.7, "boxes that overlap more are one face")
+    iou: Annotated[float, Gt(0), Le(1)] = option(0.5, "boxes that overlap more are one face")
     imgsz: Annotated[int, Ge(32), Le(8192)] = option(480, "longer side in pixels at which the network looks, if its file allows")
     max_det: Annotated[int, Ge(1)] = option(300, "most faces per image")
     threads: Annotated[int, Ge(1), Le(64)] = option(1, "of ONNX Runtime")
@@ -56,15 +56,17 @@ class YoloOnnxDetector:
             shape = self._session.run(None, {self._input: blank})[0].shape
         except Exception as error:  # the runtime has a dozen kinds of its own
             raise FaceblurError(f"{path} does not take a picture of {blank.shape[2:]} pixels: {_short(error)}") from None
-        if len(shape) != 3 or shape[0] != 1 or shape[1] < 4 + max(len(names), 1):
+        if len(shape) != 3 or shape[0] != 1 or shape[1] < 5 + max(names, default=0):
             raise FaceblurError(f"{path} is no YOLO detector: it makes {shape}, not 1 x (4 + classes) x places")
+        if shape[2] == 6 < shape[1]:
+            raise FaceblurError(f"{path} suppresses boxes itself; export it without that (end2end=False, nms=False)")
         if not names and shape[1] == 5:
             return [0], 1
         faces = [index for index, name in names.items() if "face" in name.lower()]
         if not faces:
             known = ", ".join(list(names.values())[:10]) or "it names none"
             raise UsageMistake(f"{path} has no class face ({known}); the method yolo also hides the heads of persons")
-        return faces, len(names)
+        return faces, max(names) + 1
 
     def __call__(self, image: Image) -> Detections:
         height, width = image.shape[:2]

@@ -12,12 +12,24 @@ EPSILON = 1e-5  #: of torchvision's batch normalisation; Ultralytics has 1e-3, f
 NAME = "TorchVision"  #: Ultralytics' module
 
 
-def check_backbone(model: str) -> None:
-    """Raise :class:`UsageMistake` if the file of a model names no such backbone."""
+def check_backbone(model: str, *, begins: bool) -> None:
+    """Raise :class:`UsageMistake` if a model, a .yaml or .pt file, has no such backbone.
+
+    :param begins: the backbone gets weights, which a .pt file has already
+    :raises Exception: whatever Ultralytics raises for a file that is no model
+    """
+    from ultralytics import YOLO
     from ultralytics.nn.tasks import yaml_model_load
 
-    if Path(model).suffix == ".pt" or yaml_model_load(model)["backbone"][0][2] != NAME:
-        raise UsageMistake(f"backbone and frozen are for a .yaml whose first layer is {NAME}, not for {Path(model).name}")
+    trained = Path(model).suffix == ".pt"
+    if trained and begins:
+        raise UsageMistake(f"backbone is for a .yaml, which has no weights yet, not for {Path(model).name}")
+    shape = YOLO(model, task="detect").model.yaml if trained else yaml_model_load(model)
+    _, _, module, arguments = next(iter(shape["backbone"]), (0, 0, "", []))
+    if module != NAME or False in arguments[3:4]:  # its argument unwrap
+        raise UsageMistake(
+            f"backbone and frozen are for a model whose first layer is {NAME}, unwrapped, not for {Path(model).name}"
+        )
 
 
 def layers(count: int) -> list[str]:
@@ -31,7 +43,8 @@ def load_backbone(network: Any, path: Path) -> None:
     They expect pictures less the mean of ImageNet, by its deviation, and torchvision's batch normalisation; the network gets
     pictures in 0..1 and has Ultralytics'. Both differences go into the weights.
 
-    :raises FaceblurError: if the file is none, or of another network
+    :raises FaceblurError: if the file is none, or of another network, or the backbone does not begin with a convolution without
+        bias and batch normalisation, as MobileNets, EfficientNets and ResNets do
     """
     import torch
 
@@ -44,12 +57,14 @@ def load_backbone(network: Any, path: Path) -> None:
     wanted = [value for value in backbone.state_dict().values() if value.is_floating_point()]
     if [value.shape for value in given[: len(wanted)]] != [value.shape for value in wanted]:
         raise FaceblurError(f"{path} holds another network than the model's backbone")
+    first, *_ = (layer for layer in backbone.modules() if isinstance(layer, torch.nn.Conv2d))
+    normalisations = [layer for layer in backbone.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    if first.bias is not None or not normalisations:
+        raise FaceblurError("a backbone can begin with weights if it is like a MobileNet, an EfficientNet or a ResNet")
     with torch.no_grad():
         for target, source in zip(wanted, given, strict=False):
             target.copy_(source)
-        for layer in backbone.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.weight *= ((layer.running_var + layer.eps) / (layer.running_var + EPSILON)).sqrt()
-        first, normalisation = backbone[0][0], backbone[0][1]
+        for layer in normalisations:
+            layer.weight *= ((layer.running_var + layer.eps) / (layer.running_var + EPSILON)).sqrt()
         first.weight /= torch.tensor(DEVIATION).reshape(1, 3, 1, 1)
-        normalisation.running_mean += (first.weight * torch.tensor(MEAN).reshape(1, 3, 1, 1)).sum(dim=(1, 2, 3))
+        normalisations[0].running_mean += (first.weight * torch.tensor(MEAN).reshape(1, 3, 1, 1)).sum(dim=(1, 2, 3))

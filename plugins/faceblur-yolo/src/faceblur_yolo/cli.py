@@ -24,7 +24,7 @@ def yolo(**given: Any) -> None:
 
     \b
     faceblur dataset export-yolo sets/faces416 -o sets/faces416-yolo
-    faceblur train yolo -c configs/train/yolo-face.yaml --data sets/faces416-yolo -o runs/train/yolo-face
+    faceblur train yolo -c configs/train/yolo-face-first.yaml --data sets/faces416-yolo -o runs/train/yolo-face-first
     """
     config = given_config(TrainConfig, given)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin as they wait stand still where others work too

@@ -27,7 +27,7 @@ class TrainConfig(TrainingConfig):
         "",
         "weights for a .yaml whose first layer is TorchVision: a state_dict file, here or in FACEBLUR_MODELS; empty: at random",
     )
-    frozen: Annotated[int, Ge(0), Le(200)] = option(0, "so many first layers of that backbone stay as they are")
+    frozen: Annotated[int, Ge(0), Le(200)] = option(0, "so many first layers of such a backbone stay as they are")
     imgsz: Annotated[int, Ge(32), Le(4096), MultipleOf(32)] = option(416, "side of the pictures that the network sees, pixels")
     optimizer: Literal["auto", "SGD", "Adam", "AdamW", "MuSGD"] = option("AdamW", "auto chooses, and its own learning rate")
     momentum: Share = option(0.9, "of SGD; the first beta of the others")

@@ -16,6 +16,8 @@ from faceblur_core.weights import weights_file
 from faceblur_yolo import DEFAULT, SHIPPED
 from faceblur_yolo.library import stay_offline
 
+FACES_OVERLAP, PERSONS_OVERLAP = 0.5, 0.7  #: intersection over union; persons stand before each other more than faces do
+
 
 @dataclass
 class YoloDetector:
@@ -23,7 +25,7 @@ class YoloDetector:
 
     weights: str = option(DEFAULT, "a network that ships, or a model file, .pt or .onnx, here or in FACEBLUR_MODELS")
     conf: Annotated[float, Ge(0), Le(1)] = option(0.25, "weakest face to report")
-    iou: Annotated[float, Gt(0), Le(1)] = option(0.7, "boxes that overlap more are one face")
+    iou: Annotated[float, Gt(0), Le(1)] | None = option(None, "boxes that overlap more are one; by default 0.5, with persons 0.7")
     imgsz: Annotated[int, Ge(32)] = option(480, "longer side in pixels at which the network looks; most others learned at 640")
     max_det: Annotated[int, Ge(1)] = option(300, "most faces per image")
     classes: list[str] | None = option(None, "class names to hide; by default faces, else the heads of persons")
@@ -35,7 +37,14 @@ class YoloDetector:
         self.model_files = [weights_file(self.weights, SHIPPED, "YOLO weights")]
         stay_offline()
         from ultralytics import YOLO
+        from ultralytics.utils.torch_utils import select_device
 
+        try:
+            select_device(self.device, verbose=False)
+        except (ValueError, RuntimeError):
+            raise UsageMistake(f"device={self.device}: PyTorch finds no such device here") from None
+        self._wanted: list[int] | None = None
+        self._persons: list[int] = []
         try:
             self._model = YOLO(str(self.model_files[0]), task="detect")
             names = self._names()
@@ -49,20 +58,20 @@ class YoloDetector:
         names = self._predict(blank).names  # an .onnx file tells its classes only when it is run
         return {int(index): str(name) for index, name in names.items()}
 
-    def _predict(self, bgr: Image, classes: Sequence[int] | None = None):  # type: ignore[no-untyped-def]
+    def _predict(self, bgr: Image):  # type: ignore[no-untyped-def]
         return self._model.predict(
             bgr,
             conf=self.conf,
-            iou=self.iou,
+            iou=self.iou or (PERSONS_OVERLAP if self._persons else FACES_OVERLAP),
             imgsz=self.imgsz,
             max_det=self.max_det,
-            classes=classes,
+            classes=self._wanted,
             device=self.device,
             verbose=False,
         )[0]
 
     def __call__(self, image: Image) -> Detections:
-        found = self._predict(np.ascontiguousarray(image[..., ::-1]), self._wanted).boxes
+        found = self._predict(np.ascontiguousarray(image[..., ::-1])).boxes
         boxes, index = found.xyxy.cpu().numpy(), found.cls.cpu().numpy().astype(int)
         person = np.isin(index, self._persons)
         return Detections(np.where(person[:, None], head_part(boxes, self.head), boxes), found.conf.cpu().numpy())
@@ -71,8 +80,11 @@ class YoloDetector:
 def choose_classes(names: Mapping[int, str], wanted: Sequence[str] | None) -> tuple[list[int], list[int]]:
     """Return the indices of the classes to report, and which of them are persons, of whom only the head is hidden.
 
-    :raises UsageMistake: if a wanted class is not in the model, or none is wanted and it knows neither faces nor persons
+    :raises UsageMistake: if a wanted class is not in the model, or the list of them is empty, or there is none and the model
+        knows neither faces nor persons
     """
+    if wanted is not None and not wanted:
+        raise UsageMistake("detector.classes: name one class or more")
     if wanted is None:
         faces = [index for index, name in names.items() if "face" in name.lower()]
         chosen = faces or [index for index, name in names.items() if name.lower() == "person"]

@@ -59,8 +59,8 @@ def train(config: TrainConfig, out_dir: Path, *, resume: bool = False, progress:
     :raises FaceblurError: if Ultralytics fails, or the loss stops being a number
     """
     check_folder(config, out_dir, resume=resume)
-    run = _Run(config, out_dir.resolve(), progress)
     with kept_quiet(verbose=verbose), _explained(verbose):
+        run = _Run(config, out_dir.resolve(), progress)
         if not run.finished():
             run.fit()
         run.finish()
@@ -100,8 +100,7 @@ class _Run:
         self.last: str | None = None  #: Ultralytics' file of the last whole epoch, in ``checkpoint``
         self.started = 0.0
         self._restore()
-        self.weights.mkdir(parents=True, exist_ok=True)
-        write_text(self.out_dir / "config.yaml", as_yaml(self.config))
+        self._check_device()
 
     def _restore(self) -> None:
         if not self.state.is_file():
@@ -117,12 +116,18 @@ class _Run:
     def _find_backbone(self) -> Path | None:
         """Return the file of the backbone's weights; what it holds tells this run's data from others'."""
         if self.config.backbone or self.config.frozen:
-            check_backbone(self.model)
+            check_backbone(self.model, begins=bool(self.config.backbone))
         if not self.config.backbone:
             return None
         path = weights_file(self.config.backbone, {}, "weights of a backbone")
         self.data["backbone_sha256"] = sha256_of(path)
         return path
+
+    def _check_device(self) -> None:
+        import torch
+
+        if self.config.device.startswith("cuda") and not torch.cuda.is_available():
+            raise UsageMistake(f"device={self.config.device}: PyTorch finds no GPU here")
 
     def finished(self) -> bool:
         """Return whether all epochs are done, or the last ones brought nothing better."""
@@ -136,15 +141,14 @@ class _Run:
 
     def fit(self) -> None:
         """Train the epochs that are left."""
-        import torch
         from ultralytics.models.yolo.detect import DetectionTrainer
         from ultralytics.utils.callbacks import get_default_callbacks
 
-        if self.config.device.startswith("cuda") and not torch.cuda.is_available():
-            raise UsageMistake(f"device={self.config.device}: PyTorch finds no GPU here")
         if self.last and (self.out_dir / "best.pt").is_file():
+            self.weights.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.out_dir / "best.pt", self.weights / "best.pt")  # Ultralytics' own may be half written
         callbacks = get_default_callbacks()
+        callbacks["on_pretrain_routine_end"].append(self._begin)
         if self.config.device == "cpu":
             callbacks["on_pretrain_routine_end"].append(self._suit_cpu)
         callbacks["on_train_epoch_start"].append(self._begin_epoch)
@@ -188,6 +192,10 @@ class _Run:
             "plots": False,
             "verbose": False,
         }
+
+    def _begin(self, _: Any) -> None:
+        """Make the folder that of this run, now that network and data are there: what was refused is not in its way."""
+        write_text(self.out_dir / "config.yaml", as_yaml(self.config))
 
     def _suit_cpu(self, trainer: Any) -> None:
         """Make training on a CPU faster by what Ultralytics keeps for GPUs: channels last, and 16 bits where they are wished.
@@ -271,9 +279,9 @@ def find_model(name: str) -> str:
         if path.is_file() and path.suffix in (".pt", ".yaml", ".yml"):
             return str(path.resolve())
     if name.endswith((".yaml", ".yml")) and Path(name).name == name:
-        from ultralytics.nn.tasks import yaml_model_load
-
         with contextlib.suppress(Exception), kept_quiet():
+            from ultralytics.nn.tasks import yaml_model_load
+
             yaml_model_load(name)
             return name
     known = ", ".join(sorted(path.name for path in ours.parent.glob("*.yaml")))
