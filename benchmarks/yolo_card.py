@@ -82,9 +82,10 @@ definitions: docs/metrics.md.
 
 - What it fails on, beside the other detectors: [docs/detectors.md](../../../docs/detectors.md).
 - It was trained for some hours on a CPU, not for days on a GPU. It misses more, and reports more that is no face, than YuNet.
-- It was trained at {imgsz} pixels. At `imgsz=640` it finds more of the small faces, but boxes parts of those that fill the picture.
-- The defaults of `imgsz`, 480, and `iou`, 0.5, were chosen with fddb, wider and celebahq in view, so its figures there are a little
-  too good. With `iou=0.7`, Ultralytics' own default, many a face gets two boxes.
+- It was trained at {imgsz} pixels. At `imgsz=640` it finds more of the small faces, but boxes parts of those that fill
+  the picture.
+- The defaults of `imgsz`, 480, and `iou`, 0.5, were chosen with fddb, wider and celebahq in view, so its figures there are
+  a little too good. With `iou=0.7`, Ultralytics' own default, some faces get two boxes.
 - It takes a blurred head for a face more often than other detectors do: in comparisons it judges last.
 
 ## Licence
