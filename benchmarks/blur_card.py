@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from cards import copy_curves, copy_facts, facts_of, pictures
+from cards import copy_curves, copy_facts, facts_and_config, facts_of, pictures
 from tables import rows_of, table, write_rows
 
 from faceblur_blurdegree import DEFAULT, SHIPPED
@@ -151,9 +150,7 @@ def run_of(meter: Meter) -> str:
 def page() -> str:
     meter = load_meter(weights_file(DEFAULT))
     run_name = run_of(meter)
-    run = json.loads((CARDS / run_name / "run.json").read_text())
-    first = json.loads((CARDS / f"{run_name}-first" / "run.json").read_text())
-    begun = yaml.safe_load((CARDS / f"{run_name}-first" / "config.yaml").read_text())
+    (first, begun), (run, _) = (facts_and_config(CARDS / name) for name in (f"{run_name}-first", run_name))
     scores = rows_of(max(RESULTS.glob("blur-v1--*.csv")))
     blind = rows_of(max(RESULTS.glob("blind-v1--*.csv")))
     networks = overview(scores)

@@ -141,6 +141,11 @@ def take_run(run: Path, cards: Path, name: str, curves: Sequence[str]) -> None:
     copy_curves(run, cards / name, curves)
 
 
+def facts_and_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the run.json and the config.yaml of a run that was taken into the cards."""
+    return json.loads((folder / "run.json").read_text()), yaml.safe_load((folder / "config.yaml").read_text())
+
+
 def facts_of(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return what every card tells of a run, from its run.json."""
     return {

@@ -6,12 +6,10 @@ into plugins/faceblur-inpaint/cards/mask-unet, then writes cards/mask-unet.md; w
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
-import yaml
-from cards import FIGURES, SLICED, facts_of, pictures, published, take_run
+from cards import FIGURES, SLICED, facts_and_config, facts_of, pictures, published, take_run
 from tables import rows_of, table
 
 ROOT = Path(__file__).parents[1]
@@ -84,8 +82,7 @@ YouTube Faces, Helen, AFW, UTKFace): whether weights made from them may be used 
 
 
 def page() -> str:
-    run = json.loads((CARDS / NAME / "run.json").read_text())
-    config = yaml.safe_load((CARDS / NAME / "config.yaml").read_text())
+    run, config = facts_and_config(CARDS / NAME)
     rules = rows_of(max(RESULTS.glob("mask-rules-*.csv")))
     sizes = {path.name: path.stat().st_size for path in sorted((PLUGIN / "src/faceblur_inpaint/weights").iterdir())}
     shown = [key for key in rules[0] if not key.startswith("n ")]

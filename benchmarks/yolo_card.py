@@ -7,14 +7,12 @@ Without RUNS only the page is made anew.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from cards import copy_facts, facts_of, pictures, published, take_run
+from cards import copy_facts, facts_and_config, facts_of, pictures, published, take_run
 from tables import COLUMNS, rows_of, table
 
 from faceblur_yolo import DEFAULT
@@ -97,7 +95,7 @@ commercially is for you to decide.
 
 
 def page() -> str:
-    (first, begun_as), (run, config) = (facts_and_config(name) for name in (FIRST, DEFAULT))
+    (first, begun_as), (run, config) = (facts_and_config(CARDS / name) for name in (FIRST, DEFAULT))
     detectors = rows_of(max(RESULTS.glob("detectors-*.csv")))
     return PAGE.format(
         name=DEFAULT,
@@ -114,11 +112,6 @@ def page() -> str:
         compared=published(("",), METHODS, COLUMNS, remarked=False),
         sliced=published(("",), METHODS[:1], SLICED, sliced=True, remarked=False),
     )
-
-
-def facts_and_config(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a run left in the cards."""
-    return json.loads((CARDS / name / "run.json").read_text()), yaml.safe_load((CARDS / name / "config.yaml").read_text())
 
 
 def begun(config: Mapping[str, Any], run: Mapping[str, Any]) -> str:

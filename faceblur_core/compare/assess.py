@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from faceblur_core.datasets.survey import Advance, DetectorPool, in_order
+from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_unread
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.images import read_photo
 from faceblur_core.plugins import installed_plugins
@@ -90,7 +90,7 @@ class Assessor:
             for number, frame in enumerate(read_photo(assessed.path.read_bytes()).frames):
                 assessed.faces += self._frame(number, frame.rgb())
         except (UnreadableImage, OSError) as error:
-            assessed.fault = error.message if isinstance(error, UnreadableImage) else error.strerror or str(error)
+            assessed.fault = why_unread(error)
         except FaceblurError:
             raise
         except (Exception, SystemExit) as error:  # whatever a stranger's detector or network raises

@@ -11,7 +11,7 @@ import numpy as np
 
 from faceblur_core.compare.assess import BlindMeter, plan_of, unjudged
 from faceblur_core.datasets.labels import box_ellipse
-from faceblur_core.datasets.survey import Advance, DetectorPool, in_order
+from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_unread
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.images import read_photo
 from faceblur_core.plugins import installed_plugins
@@ -234,7 +234,7 @@ def _read(path: Path | None, what: str, item: Verified) -> list[Image]:
     try:
         photo = read_photo(path.read_bytes())
     except (UnreadableImage, OSError) as error:
-        item.faults.append(what + (error.message if isinstance(error, UnreadableImage) else error.strerror or str(error)))
+        item.faults.append(what + why_unread(error))
         return []
     if photo.made == "preview":
         item.faults.append(f"{what}is a preview of faceblur run, NOT anonymized")

@@ -23,7 +23,7 @@ import numpy as np
 from faceblur_core.datasets.blur_methods import BlurMethod, Parameters, blur_methods
 from faceblur_core.datasets.crops import Crop, render, soft_mask
 from faceblur_core.datasets.labels import Face
-from faceblur_core.datasets.survey import Advance, in_order, pixels_of
+from faceblur_core.datasets.survey import Advance, in_order, pixels_of, why_unread
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.images import encode_pixels
 from faceblur_core.plugins import installed_plugins
@@ -141,7 +141,7 @@ def pixels_at(path: Path) -> Image:
     try:
         return pixels_of(path.read_bytes())
     except (OSError, UnreadableImage) as error:
-        raise FaceblurError(f"{path}: {error.strerror if isinstance(error, OSError) else error.message}") from None
+        raise FaceblurError(f"{path}: {why_unread(error)}") from None
 
 
 def square_about(ellipse: Ellipse, margin: float) -> Crop:

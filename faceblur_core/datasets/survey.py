@@ -125,6 +125,11 @@ def survey(source: OpenSource, bad: BadRows, workers: int, advance: Advance | No
         pool.close()
 
 
+def why_unread(error: OSError | UnreadableImage) -> str:
+    """Return why a picture could not be read, without its name."""
+    return error.message if isinstance(error, UnreadableImage) else error.strerror or str(error)
+
+
 def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: BadRows) -> Surveyed | None:
     try:
         photo.name.encode()
@@ -134,7 +139,7 @@ def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: Bad
         bad(photo.path, None, "its name is no UTF-8; rename it")
         return None
     except (OSError, UnreadableImage) as error:
-        bad(photo.path, None, error.message if isinstance(error, UnreadableImage) else str(error.strerror))
+        bad(photo.path, None, why_unread(error))
         return None
     found = pool(image)
     extra = [face for face in found if not any(same_face(face, known) for known in photo.faces)]

@@ -279,6 +279,12 @@ head:
     return str(folder / "mobile.yaml"), str(folder / "mobilenet.pth")
 
 
+def as_imagenet(x):
+    """Return pictures in 0..1 as torchvision's networks expect them."""
+    mean, deviation = (torch.tensor(value).reshape(1, 3, 1, 1) for value in (backbone.MEAN, backbone.DEVIATION))
+    return (x - mean) / deviation
+
+
 def test_a_backbone_sees_pictures_as_it_did_on_imagenet(tmp_path):
     model, weights = on_mobilenet(tmp_path)
     network = DetectionModel(model, ch=3, verbose=False)
@@ -286,11 +292,10 @@ def test_a_backbone_sees_pictures_as_it_did_on_imagenet(tmp_path):
     known = torchvision.models.mobilenet_v2()
     known.load_state_dict(torch.load(weights, weights_only=True))
     x = torch.rand(1, 3, 64, 64)
-    mean, deviation = (torch.tensor(value).reshape(1, 3, 1, 1) for value in (backbone.MEAN, backbone.DEVIATION))
     network.eval()
     known.eval()
     with torch.no_grad():
-        first, expected = network.model[0].m[0](x), known.features[0]((x - mean) / deviation)
+        first, expected = network.model[0].m[0](x), known.features[0](as_imagenet(x))
         torch.testing.assert_close(first[..., 1:, 1:], expected[..., 1:, 1:], rtol=1e-4, atol=1e-4)  # the padding differs
         torch.testing.assert_close(network.model[0].m[1:](expected), known.features[1:18](expected))
 
@@ -304,9 +309,8 @@ def test_a_resnet_can_be_one(tmp_path):
     torch.save(known.state_dict(), tmp_path / "resnet.pth")
     load_backbone(SimpleNamespace(model=[SimpleNamespace(m=layers.eval())]), tmp_path / "resnet.pth")
     x = torch.rand(1, 3, 64, 64)
-    mean, deviation = (torch.tensor(value).reshape(1, 3, 1, 1) for value in (backbone.MEAN, backbone.DEVIATION))
     with torch.no_grad():
-        first, expected = layers[:2](x), known.eval().bn1(known.conv1((x - mean) / deviation))
+        first, expected = layers[:2](x), known.eval().bn1(known.conv1(as_imagenet(x)))
         torch.testing.assert_close(first[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], rtol=1e-4, atol=1e-4)  # the padding differs
         torch.testing.assert_close(
             layers[2:](expected), known.layer4(known.layer3(known.layer2(known.layer1(known.maxpool(known.relu(expected))))))

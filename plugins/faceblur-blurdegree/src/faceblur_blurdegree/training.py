@@ -48,7 +48,7 @@ class _Run(TrainingRun[TrainConfig]):
             raise UsageMistake("device=cuda: PyTorch finds no GPU here")
         if config.threads:
             torch.set_num_threads(config.threads)
-        facts(Path(config.data))  # what goes into the model file: told now if it is wrong, not after the last epoch
+        self.facts = facts(Path(config.data))  # of the model file: told now if they are wrong, not after the last epoch
         splits = [load_split(Path(config.data), split) for split in ("train", "val")]
         self.batches, self.validation = Batches(splits[0], config, augment=True), Batches(splits[1], config, augment=False)
         torch.manual_seed(config.seed)
@@ -130,7 +130,7 @@ class _Run(TrainingRun[TrainConfig]):
     def save_model(self) -> Path:
         network = load_network(self.out_dir / "best.pt")
         save_network(network, self.out_dir / "model.pt")
-        threshold, margin = facts(Path(self.config.data))
+        threshold, margin = self.facts
         save_onnx(network, self.out_dir / "model.onnx", threshold=threshold, margin=margin)
         return self.out_dir / "model.onnx"
 
