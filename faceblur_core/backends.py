@@ -40,7 +40,7 @@ def load_network(path: Path, name: str = AUTO, *, threads: int = 1) -> Predictor
 
 
 def _reader_of(path: Path) -> str:
-    suffixes = _suffixes()
+    suffixes = readable_suffixes()
     for name, readable in suffixes.items():
         if path.suffix in readable:
             return name
@@ -48,7 +48,7 @@ def _reader_of(path: Path) -> str:
     raise UsageMistake(f"no backend reads {path.name}; those installed read {known or 'nothing'}")
 
 
-def _suffixes() -> dict[str, tuple[str, ...]]:
+def readable_suffixes() -> dict[str, tuple[str, ...]]:
     """Return what each backend reads that can be imported and does not want to be asked for by name."""
     plugins = installed_plugins()
     found = {}

@@ -300,7 +300,8 @@ Observation = Mapping[str, NDArray[Any]]  #: what a pooled metric keeps of one s
 class PooledMetric(Protocol):
     """Scores all results of a method on a test set at once: what is no mean over faces or images, such as AP or rank-1.
 
-    ``group``, ``avoid``, ``by_name_only`` and ``clips`` as for :class:`Metric`.
+    ``group``, ``avoid``, ``by_name_only`` and ``clips`` as for :class:`Metric`. Where a figure is not made of all observations
+    that are not empty, ``counted(prepared)`` returns the indices of those that it is made of: tables give their number.
     """
 
     unit: ClassVar[str]

@@ -226,10 +226,32 @@ def test_a_photo_is_looked_at_once_by_a_detector_with_the_same_options(tmp_path,
     assert (first.calls, second.calls, changed.calls) == (2, 0, 1)
     for name in ("boxes", "scores", "landmarks", "mask"):
         assert np.array_equal(getattr(seen, name), getattr(again, name))
+    for path in tmp_path.rglob("*.npz"):
+        path.write_bytes(b"")
+    remembered.remembered("haar", {"min_size": 20}, second)(other)
+    assert second.calls == 1  # what is kept is damaged
+    for package in ("faceblur_core", "faceblur_opencv"):
+        monkeypatch.setattr(remembered, "_digests", {package: "other code"})
+        remembered.remembered("haar", {"min_size": 20}, second)(other)
+    assert second.calls == 3
+
+
+def test_the_code_of_backends_and_the_c_of_the_core_count(monkeypatch, tmp_path):
+    (model := tmp_path / "model.tflite").touch()
+    assert [entry.component.name for entry in remembered.backends_of([], [model])] == ["tflite"]
+    assert [entry.component.name for entry in remembered.backends_of(["mcu", 3], [])] == ["mcu"]
+    (tmp_path / "packed").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for name in ("__init__.py", "kernel.c", "notes.txt"):
+        (tmp_path / "packed" / name).write_text("//")
+        monkeypatch.setattr(remembered, "_digests", {})
+        digests.append(remembered.code_digest("packed"))
+    assert digests[0] != digests[1] == digests[2]
 
 
 def test_what_decides_a_figure_is_in_the_key(compare, tiny, tmp_path, monkeypatch):
-    model, file = tmp_path / "model.bin", tmp_path / "own.yaml"
+    model, other, file = tmp_path / "model.bin", tmp_path / "other.bin", tmp_path / "own.yaml"
 
     def measured(**changes):
         monkeypatch.setattr(remembered, "_digests", {})
@@ -246,12 +268,16 @@ def test_what_decides_a_figure_is_in_the_key(compare, tiny, tmp_path, monkeypatc
         (tmp_path / "models" / "own.bin").write_bytes(content)
         assert measured(file="own.bin") and not measured(file="own.bin")
     monkeypatch.delenv("FACEBLUR_MODELS")
+    for content in (b"six", b"seven"):
+        other.write_bytes(content)
+        options = {"moody": {"file": str(other), "how": "fine"}}
+        assert [jobs(compare(["copy"], metrics=["moody"], options=options)[0]) for _ in range(2)] == [["copy"], []]
     make_testset(tiny, version=2)
     assert not measured()  # the same photos and truth
     make_testset(tiny, photos={**FACES, "e-new": []})
     assert measured() and not measured()
     shutil.copytree(DISTS / "compared", tmp_path / "dist")
-    monkeypatch.setattr(compare_run, "code_digest", lambda package: "other code" if package == "comparedplug" else package)
+    monkeypatch.setattr(remembered, "code_digest", lambda package: "other code" if package == "comparedplug" else package)
     assert measured() and not measured()
     for method, expected in (("haar+box", ["own"]), ("haar+median", ["own"]), ("haar+box", [])):
         file.write_text(f"method: {method}\n")  # their options have the same names and defaults
@@ -260,7 +286,7 @@ def test_what_decides_a_figure_is_in_the_key(compare, tiny, tmp_path, monkeypatc
 
 def test_the_judge_is_in_the_key_and_no_other_detector(compare, monkeypatch):
     def measured(other: str) -> bool:
-        monkeypatch.setattr(compare_run, "code_digest", lambda package: "other code" if package == other else package)
+        monkeypatch.setattr(remembered, "code_digest", lambda package: "other code" if package == other else package)
         return jobs(compare(["copy"], metrics=["still-detected"])[0]) == ["copy"]
 
     assert measured("") and not measured("")
@@ -341,7 +367,7 @@ def test_a_method_that_fails_keeps_its_row_and_harms_no_other(compare):
     facts = {row["name"]: row for row in json.loads((folder / "run.json").read_text())["methods"]}
     assert facts["shape"]["failed_images"]["tiny-v1"][0]["id"] == "b-two" and "quit" in facts
     again, _ = compare([*map(odd, hows), "copy"], "--workers", 2)
-    assert set(jobs(again)) == {"load", "quit", "abort"}  # what failed as a whole is tried again
+    assert set(jobs(again)) == set(hows) - {"rubbish", "leave"}  # what failed is tried again, be it on one photo
 
 
 @pytest.mark.parametrize(
@@ -446,6 +472,11 @@ def test_cost_is_measured_on_photos_all_over_the_test_set(compare, tiny, monkeyp
     monkeypatch.setattr(type(read_testset(tiny)), "sample", lambda self, row: seen.append(row["id"]) or _Blank())
     job._cost(lambda image: None, read_testset(tiny), 20)
     assert seen == sorted(FACES)
+
+
+def test_cost_tells_the_threads_that_a_method_asked_for(compare):
+    _, folder = compare(["copy", odd("fine", threads=3)], cost_photos=1)
+    assert {row["method"]: row["threads"] for row in rows_of(folder, "cost.csv")} == {"copy": "1", "fine": "3"}
 
 
 class _Blank:

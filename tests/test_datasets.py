@@ -330,6 +330,24 @@ def test_a_set_grows_without_renumbering(build, made, damaged, cli):
     assert tree(damaged) == after
 
 
+@pytest.mark.parametrize("change", ["photo", "labels", "crops"])
+def test_a_set_of_other_photos_labels_or_crops_is_not_continued(cli, build, data, made, damaged, tmp_path, change):
+    own, changes = tmp_path / "data", {}
+    shutil.copytree(data, own)
+    row = next(row for row in rows_of(damaged) if row["faces"])
+    if change == "photo":
+        (own / "faces" / row["photo"]).write_bytes(encoded(scene(99), "PNG"))
+    elif change == "labels":
+        rows = [json.loads(line) for line in (own / "labels.jsonl").read_text().splitlines()]
+        write_labels(own / "labels.jsonl", {one["input"]: [] for one in rows})
+    else:
+        changes = {"sources.faces.crops": {"whole": 1}}
+    before = tree(damaged)
+    config = write_config(tmp_path / "other.yaml", changes)
+    one_line(cli("dataset", "build", config, "--data", own, "-o", damaged), 2, "its labels or its crops changed", "new folder")
+    assert tree(damaged) == before
+
+
 def test_new_photos_of_a_person_go_where_the_others_are(cli, build, data, made, damaged, tmp_path):
     faces = Path(shutil.copytree(data / "faces", tmp_path / "faces"))
     labels = {name: [box_of(seed)] for name, seed in PORTRAITS.items()}
@@ -397,6 +415,10 @@ def test_a_damaged_manifest_is_told_with_its_line(build, cli, damaged):
     write_rows(damaged, [*rows[:3], {k: v for k, v in rows[3].items() if k != "photo"}, *rows[4:]])
     one_line(build(damaged), 2, "manifest.jsonl, line 4", "'photo'")
     one_line(cli("dataset", "check", damaged), 2, "manifest.jsonl, line 4", "'photo'")
+    for key, value in (("name", "one"), ("faces", [{"cx": 1}]), ("sha256", "abc"), ("crop_number", None)):
+        write_rows(damaged, [rows[0], {**rows[1], key: value}, *rows[2:]])
+        one_line(build(damaged), 2, "manifest.jsonl, line 2", repr(key))
+        one_line(cli("dataset", "check", damaged), 2, "manifest.jsonl, line 2", repr(key))
     (damaged / "manifest.jsonl").write_text("no json\n")
     one_line(build(damaged), 2, "manifest.jsonl, line 1")
 
@@ -565,6 +587,10 @@ def test_check_of_a_whole_set(cli, made, tmp_path):
     result = cli("dataset", "check", made, "--html", tmp_path / "new" / "check.html")
     assert (result.code, result.err) == (0, "")
     assert [line.split()[:3] for line in result.out.splitlines()[2:4]] == [["train", "16", "12"], ["val", "4", "3"]]
+    before = (made / "manifest.jsonl").read_bytes()
+    one_line(cli("dataset", "check", made, "--html", made / "manifest.jsonl"), 2, "manifest.jsonl is there and is no HTML page")
+    assert (made / "manifest.jsonl").read_bytes() == before
+    assert cli("dataset", "check", made, "--html", tmp_path / "new" / "check.html").code == 0, "a page is replaced"
     page = (tmp_path / "new" / "check.html").read_text()
     assert page.count("<figure>") >= 20 and page.count("data:image/svg+xml") == 5
     assert "http" not in page and 'src="data:' in page and page.count("src=") == page.count('src="data:')
@@ -700,6 +726,7 @@ def test_label_review_redo_build(cli, tmp_path, astronaut):
 
     page, marks = tmp_path / "review" / "page.html", tmp_path / "review" / "page.txt"
     one_line(cli("dataset", "review", labels, "--images", photos, "-o", marks), 2, "both the page and the file of marks")
+    one_line(cli("dataset", "review", labels, "--images", photos, "-o", photos / "a.png"), 2, "is there and is no HTML page")
     assert cli("dataset", "review", labels, "--images", photos, "-o", page).code == 0
     order = [line.split(" ", 1) for line in marks.read_text().splitlines()[1:]]
     assert order[0] == ["reject", "c.png"] and {name for _, name in order} == set(pictures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 
 import cv2
@@ -135,6 +136,8 @@ def test_fidelity_to_a_target_made_by_hand():
     assert [metric(one, black)[0] for metric in measured] == pytest.approx(expected, rel=1e-3)
     free = sample(())
     assert Fidelity()(free, hidden(free, mask)) == [0]
+    ignored = dataclasses.replace(one, faces=(), ignored=one.faces)  # the training sets hide these too
+    assert Fidelity()(ignored, perfect) == pytest.approx([0], abs=1e-6) and Fidelity()(ignored, hidden(one, mask))[0] > 1e-3
 
 
 def found(*boxes, scores=None) -> Detections:
@@ -241,6 +244,11 @@ def test_detection_figures_at_their_ends():
 def test_the_judge_is_never_the_methods_own_detector(judges, own):
     judge = StillDetected(list(judges), sorted(own)).judge
     assert judge not in own and (judge or own >= set(judges))
+
+
+def test_the_judge_has_no_network_of_the_methods_own_detector():
+    assert StillDetected(["yolo", "yunet"], ["yolo-onnx"]).judge == "yunet"
+    assert StillDetected(["yolo-onnx"], ["yolo"]).judge == ""
 
 
 def test_a_judge_that_is_not_installed_is_passed_over(monkeypatch):

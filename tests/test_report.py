@@ -461,12 +461,14 @@ def test_diff_does_not_compare_what_was_measured_in_another_way(tmp_path: Path, 
             row("yunet", "still-detected", "mean", value, note=judge),
             row("yunet", "cosine", "share<calibrated", value),
             row("yunet", "cosine", "share<0.4", value),
+            row("yunet", "reidentified-naive", "rank-1", value, note="embedder own"),
         ]
         folder = make_run(
             tmp_path / str(number), {"yunet": GOOD}, more=more, facts={"thresholds": {"cosine": {"calibrated": threshold}}}
         )
         facts = json.loads((folder / "run.json").read_text())
         next(item for item in facts["metrics"] if item["name"] == "over-blur")["options"] = {"least": options}
+        facts["methods"][0]["networks"] = {"reidentified-naive": {"own.onnx": options * 64}}
         (folder / "run.json").write_text(json.dumps(facts))
         return folder
 
@@ -475,6 +477,7 @@ def test_diff_does_not_compare_what_was_measured_in_another_way(tmp_path: Path, 
         "faceblur: over-blur: its options differ; not compared",
         "faceblur: cosine: the calibrated threshold differs; not compared",
         "faceblur: still-detected of yunet: measured by yolo and by yunet; not compared",
+        "faceblur: reidentified-naive of yunet: measured by own.onnx aaaaaaaaaaaa and by own.onnx bbbbbbbbbbbb; not compared",
     ]
     assert result.code == 0 and result.out.count("better") == 1 and "share<0.4" in result.out
 

@@ -17,6 +17,7 @@ from faceblur_core.datasets.labels import Face
 from faceblur_core.errors import FaceblurError
 from faceblur_core.methods import find_method
 from faceblur_core.plugins import installed_plugins
+from faceblur_core.testsets import format as format_module
 from faceblur_core.testsets.categories import CATEGORIES, category_of, found_flags
 from faceblur_core.testsets.format import open_testset, read_testset
 from faceblur_core.types import Ellipse, box_iou
@@ -120,6 +121,37 @@ def test_overrides_drop_and_overwriting(build, home):
     assert [path.name for path in home.iterdir()] == ["mine"] and not (home / "mine" / "left.txt").exists()
 
 
+def test_a_set_that_cannot_be_replaced_stays(build, home, monkeypatch):
+    build()
+    before = {path.name: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    rename = Path.rename
+
+    def fails(path, target):
+        if Path(target) == home / "mine" and "busy" not in done:
+            done.append("busy")
+            raise OSError(16, "Device or resource busy")
+        return rename(path, target)
+
+    done: list[str] = []
+    monkeypatch.setattr(Path, "rename", fails)
+    one_line(build("--overwrite", drop={"pair.png": "blurred"}), 1, "Device or resource busy")
+    assert done and before == {path.name: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    assert [path.name for path in home.iterdir()] == ["mine"]
+
+
+def test_two_that_make_a_set_at_once_get_the_same_one(home, monkeypatch):
+    write, made = format_module._write, []
+
+    def slower(folder, *arguments):
+        write(folder, *arguments)
+        monkeypatch.setattr(format_module, "_write", write)
+        open_testset("samples")  # the other one
+        made.append((home / "samples").stat().st_ino)
+
+    monkeypatch.setattr(format_module, "_write", slower)
+    assert open_testset("samples").sizes() and [(home / "samples").stat().st_ino] == made
+
+
 def test_a_set_in_the_current_folder_can_be_overwritten(build, data, monkeypatch):
     (data / "new").mkdir()
     monkeypatch.chdir(data / "new")
@@ -169,6 +201,20 @@ def _edit(name: str, old: str, new: str):
     return change
 
 
+def _rewrite(changes: dict, *head: str):
+    """Return what changes a set's first row, with the right checksum."""
+
+    def change(folder: Path) -> None:
+        first, *rows = (folder / "manifest.jsonl").read_text().splitlines(keepends=True)
+        (folder / "manifest.jsonl").write_text(json.dumps({**json.loads(first), **changes}) + "\n" + "".join(rows))
+        facts = yaml.safe_load((folder / "testset.yaml").read_text())
+        facts |= {"checksum": hashlib.sha256((folder / "manifest.jsonl").read_bytes()).hexdigest()}
+        facts |= yaml.safe_load("\n".join(head) or "{}")
+        (folder / "testset.yaml").write_text(yaml.safe_dump(facts))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -179,6 +225,9 @@ def _edit(name: str, old: str, new: str):
         (_edit("manifest.jsonl", '"cx": 100.0', '"cx": 101.0'), "is not the one of the checksum"),
         (lambda folder: (folder / "manifest.jsonl").write_text("{"), "is not the one of the checksum"),
         (lambda folder: (folder / "manifest.jsonl").unlink(), "No such file or directory"),
+        (_rewrite({"groups": None}), "manifest.jsonl, line 1: no row of a test set of photos"),
+        (_rewrite({"faces": [{"cx": 1}]}), "manifest.jsonl, line 1: no row of a test set of photos"),
+        (_rewrite({}, "format: 2", "clips: 6"), "manifest.jsonl, line 1: no row of a test set of clips"),
     ],
 )  # fmt: skip
 def test_a_damaged_set_is_one_line_and_hides_no_other(build, cli, home, change, message):

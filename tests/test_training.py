@@ -12,6 +12,7 @@ from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.command import given_config
 from faceblur_core.training.config import TrainingConfig, as_yaml, checked, load_config
 from faceblur_core.training.data import identity
+from faceblur_core.training.report import replace
 from faceblur_core.training.run import TrainingRun
 from faceblur_core.training.schedule import plateau_rate, step_rates
 from faceblur_core.types import option
@@ -103,9 +104,23 @@ def test_a_folder_with_a_run_is_not_written_over(tmp_path):
         Run.train(dataclasses.replace(CONFIG, epochs=6), tmp_path, resume=True)
     with pytest.raises(UsageMistake, match="holds a run on other data than is in b"):
         Run.train(dataclasses.replace(CONFIG, data="b"), tmp_path, resume=True)
+    with pytest.raises(UsageMistake, match="best.txt is no folder"):
+        Run.train(CONFIG, tmp_path / "best.txt" / "run")
     (tmp_path / "checkpoint" / "state.npz").write_bytes(b"PK damaged")
     with pytest.raises(FaceblurError, match="cannot be resumed"):
         Run.train(CONFIG, tmp_path, resume=True)
+
+
+def test_a_file_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path):
+    def full(path):
+        path.write_text("half")
+        raise RuntimeError("[enforce fail at inline_container.cc:671]")
+
+    (tmp_path / "best.txt").write_text("before")
+    for path in (tmp_path / "best.txt", tmp_path / "best.txt" / "more"):
+        with pytest.raises(FaceblurError, match=r"best.txt: cannot be written; is the disk full\?|Not a directory|File exists"):
+            replace(path, full)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.txt"] and (tmp_path / "best.txt").read_text() == "before"
 
 
 def test_a_loss_that_is_no_number(tmp_path):

@@ -143,7 +143,9 @@ def review(labels: Path, images: Path, output: Path, marks: Path | None, workers
     A data set takes them as a source with format: reviewed, images, labels and marks.
     """
     from faceblur_core.datasets.review import write_review
+    from faceblur_core.pages import check_page
 
+    check_page(output)
     marks = marks or output.with_suffix(".txt")
     if marks == output:
         raise UsageMistake(f"{output} would be both the page and the file of marks; call the page .html, or give --marks")
@@ -183,8 +185,11 @@ def check(folder: Path, testsets: tuple[str, ...], html: Path | None, workers: i
     """Check the data set in FOLDER: pairs complete, splits apart, how large and where the faces are. Exit code 1 on a fault."""
     from faceblur_core.datasets.check import Known, check_dataset
     from faceblur_core.datasets.duplicates import fingerprint
+    from faceblur_core.pages import check_page
     from faceblur_core.testsets.format import open_testset
 
+    if html:
+        check_page(html)
     known = []
     with counting("pictures") as advance:
         for name in testsets:

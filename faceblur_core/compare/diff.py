@@ -73,6 +73,8 @@ def compare_runs(old: Recorded, new: Recorded) -> Difference:
             reasons[f"{metric} of {method}: measured by {before['note'] or '?'} and by {after['note'] or '?'}; not compared"] = (
                 None
             )
+        elif others_used := _other_networks(old, new, method, metric):
+            reasons[others_used] = None
         elif _moved(before, after):
             changes.append(_change(key, before, after))
     return Difference(sorted(changes, key=lambda change: change.better is not False), only_old, only_new, list(reasons))
@@ -106,6 +108,18 @@ def _measured_otherwise(old: Recorded, new: Recorded) -> dict[tuple[str, str], s
             if before[name][threshold] != after[name][threshold]:
                 why[name, f"share<{threshold}"] = f"{name}: the {threshold} threshold differs; not compared"
     return why
+
+
+def _other_networks(old: Recorded, new: Recorded, method: str, metric: str) -> str:
+    """Return that a metric measured a method by other model files than before, if both runs say by which."""
+    before, after = (
+        next(item for item in run.facts["methods"] if item["name"] == method).get("networks", {}).get(metric, {})
+        for run in (old, new)
+    )
+    if not before or not after or before == after:
+        return ""
+    first, second = (", ".join(f"{name} {digest[:12]}" for name, digest in files.items()) for files in (before, after))
+    return f"{metric} of {method}: measured by {first} and by {second}; not compared"
 
 
 def _failures(old: Recorded, new: Recorded, shared: list[str], methods: list[str]) -> list[Change]:

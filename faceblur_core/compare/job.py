@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceblur_core.compare.remembered import remembered
+from faceblur_core.errors import FaceblurError
 from faceblur_core.media.files import write_whole
 from faceblur_core.media.images import encode_pixels
 from faceblur_core.media.sheets import COUNTED, outlined
@@ -130,6 +131,7 @@ def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: di
             else:
                 _photo(testset.sample(rows[0]), anonymize, measure)
         result |= {"samples": collected.samples, "metric_errors": collected.errors}
+        result["networks"] = {name: _networks(metric) for name, metric in metrics.items() if name not in collected.errors}
         arrays |= {f"values/{name}": np.concatenate(parts) for name, parts in collected.values.items()}
         arrays |= collected.observations
         for index, failure in enumerate(collected.failures):
@@ -137,6 +139,14 @@ def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: di
             result.setdefault("failures", []).append(failure.what)
     finally:
         close(anonymize)
+
+
+def _networks(metric: Any) -> dict[str, str]:
+    """Return the checksums of the model files that a metric measured with; nothing if they are not there: it was not asked."""
+    try:
+        return {path.name: sha256_of(path) for path in model_files(metric)}
+    except FaceblurError:
+        return {}
 
 
 def make_metric(name: str, options: Mapping[str, Any], detectors: list[str]) -> Any:

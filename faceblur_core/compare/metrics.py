@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +12,8 @@ from annotated_types import Gt, Le
 
 from faceblur_core.builtin.metrics import SMALL_SIDE, Per, Values, reduced, truth_boxes
 from faceblur_core.datasets.crops import soft_mask
-from faceblur_core.plugins import installed_plugins
+from faceblur_core.pipeline import model_files
+from faceblur_core.plugins import Registered, installed_plugins
 from faceblur_core.types import Anonymized, Detector, Image, Sample, box_iou, option
 
 SEEN = 0.4  #: intersection over union at which the judge has found a face
@@ -21,7 +23,8 @@ SEEN = 0.4  #: intersection over union at which the judge has found a face
 class Fidelity:
     """Difference from the blurred target on 128 x 128 pixels in 0..1: what end-to-end networks are trained for.
 
-    The image is reduced with black bars to a square; the target hides the truth ellipses as the training sets do.
+    The image is reduced with black bars to a square; the target hides the truth ellipses as the training sets do, those of
+    ignored faces too.
     """
 
     measure: Literal["mse", "mae", "ssim", "psnr"] = option("mse", "which difference")
@@ -44,8 +47,9 @@ class Fidelity:
 
         small, image = reduced(sample, result.image)
         height, width = small.image.shape[:2]
-        mask = soft_mask(small.faces, height, width, self.grow, self.feather)
-        target = hide(small.image, mask, lambda crop, _: gaussian(crop, self.sigma)) if small.faces else small.image
+        faces = (*small.faces, *small.ignored)
+        mask = soft_mask(faces, height, width, self.grow, self.feather)
+        target = hide(small.image, mask, lambda crop, _: gaussian(crop, self.sigma)) if faces else small.image
         a, b = (_square(picture) / 255.0 for picture in (target, image))
         if self.measure == "ssim":
             return np.array([float(structural_similarity(a, b, channel_axis=2, data_range=1.0))])
@@ -92,6 +96,11 @@ class FidelityPsnr(Fidelity):
     statistics: ClassVar[tuple[str, ...]] = ("mean<=100",)
 
 
+def _networks(detector: Registered) -> set[str]:
+    """Return the names of a detector's model files without their endings: one network may be in files of several kinds."""
+    return {Path(item.file).stem for item in detector.component.weights}
+
+
 @dataclass(frozen=True)
 class StillDetected:
     """Whether a judge, a detector that is none of the method's own, finds a face in the anonymized image at an IoU >= 0.4."""
@@ -108,9 +117,17 @@ class StillDetected:
 
     @property
     def judge(self) -> str:
-        """The judge's name; empty if all that are installed are the method's own."""
-        installed = installed_plugins().names("detector")
-        return next((name for name in self.judges if name in installed and name not in self.avoid), "")
+        """The judge's name; empty if all that are installed are the method's own, or have a network of these."""
+        plugins = installed_plugins()
+        installed = plugins.names("detector")
+        own = {network for name in self.avoid if name in installed for network in _networks(plugins.get("detector", name))}
+        free = (name for name in self.judges if name in installed and name not in self.avoid)
+        return next((name for name in free if not own & _networks(plugins.get("detector", name))), "")
+
+    @property
+    def model_files(self) -> list[Path]:
+        """The judge's, once it was asked."""
+        return [path for judge in self._judge for path in model_files(judge)]
 
     def __call__(self, sample: Sample, result: Anonymized) -> Values:
         """Return 1 or 0 per face; nan if there is no judge."""

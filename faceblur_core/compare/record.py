@@ -153,6 +153,7 @@ def _method_facts(results: Results, index: int) -> dict[str, Any]:
         "tracking": dataclasses.asdict(entry.tracking) if entry.tracking else None,
         "weights": first.get("weights", {}),
         "judge": first.get("judge", ""),
+        "networks": {metric: files for metric, files in first.get("networks", {}).items() if files},
         "versions": distribution_versions(["faceblur-core", *(part.distribution for _, part in entry.method.parts())]),
         "errors": {title: item.error for title, item in done.items() if item.error},
         "failed_images": {title: [dict(s) for s in sample_errors(item)] for title, item in done.items() if sample_errors(item)},
@@ -193,12 +194,19 @@ def _cost_row(results: Results, name: str) -> Row:
         "ms p50": float(np.quantile(times, 0.5)),
         "ms p95": float(np.quantile(times, 0.95)),
         "photos": len(times),
-        "threads": 1,
+        "threads": _threads(results, name),
         "load ms": float(done.result["load_ms"]),
         "peak rss bytes": done.result["peak_rss"],
         "parameters": done.result["parameters"] or "",
         "model bytes": done.result["model_bytes"],
     }
+
+
+def _threads(results: Results, name: str) -> int:
+    """Return how many threads a method's options ask for."""
+    method = next(entry.method for entry in results.plan.entries if entry.name == name)
+    options = method.resolved() if method else {}
+    return max((value for key, value in options.items() if key.rpartition(".")[2] == "threads" and value), default=1)
 
 
 def _each(results: Results, per: str) -> Iterator[Row]:

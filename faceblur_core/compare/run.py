@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from faceblur_core.compare.config import Entry, MetricSpec, Plan
 from faceblur_core.compare.job import ARRAYS, ONE_THREAD, RESULT, Spec, make_metric
-from faceblur_core.compare.remembered import code_digest
+from faceblur_core.compare.remembered import backends_of, code_digest, code_of
 from faceblur_core.errors import FaceblurError
 from faceblur_core.methods import Method
 from faceblur_core.plugins import distribution_versions, installed_plugins
@@ -170,15 +170,19 @@ def _key(spec: Spec, testset: TestSet, method: Method | None, metrics: Mapping[s
     parts = [plugins.get("metric", name) for name in metrics] + ([entry for _, entry in method.parts()] if method else [])
     made = [make_metric(name, options, method.detectors) for name, options in metrics.items() if method and _asks(name)]
     judges = [plugins.get("detector", metric.judge) for metric in made if metric.judge]
+    resolved = method.resolved() if method else {}
+    named = [*resolved.values(), *(value for options in metrics.values() for value in options.values())]
+    files = {str(value): path for value in named if (path := _file_of_option(value))}
+    weights = [path for entry in [*parts, *judges] for item in entry.component.weights if (path := present(item))]
+    entries = [*parts, *judges, *backends_of(named, [*files.values(), *weights])]
     facts = {
         "spec": {**json.loads(spec.to_json()), "testset": testset.checksum, "remember": None},
         "method": method.spec if method else "",  # what a method file names
-        "options": method.resolved() if method else {},
-        "files": {str(value): _sha256_of_option(value) for value in (method.resolved() if method else {}).values()},
-        "weights": sorted(_component_weights(entry.component) for entry in [*parts, *judges]),
-        "versions": distribution_versions(["faceblur-core", *(entry.distribution for entry in [*parts, *judges])]),
-        "code": sorted({code_digest(entry.component.factory.partition(".")[0].partition(":")[0]) for entry in [*parts, *judges]}),
-        "core": code_digest("faceblur_core"),
+        "options": resolved,
+        "files": {name: sha256_of(path) for name, path in files.items()},
+        "weights": sorted(sha256_of(path) for path in weights),
+        "versions": distribution_versions(["faceblur-core", *(entry.distribution for entry in entries)]),
+        "code": code_of(entries),
         "run": code_digest("faceblur_core.run") if testset.of_clips else "",  # it anonymizes clips
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
@@ -189,15 +193,9 @@ def _asks(metric: str) -> bool:
     return hasattr(installed_plugins().factory("metric", metric), "judge")
 
 
-def _sha256_of_option(value: Any) -> str:
-    """Return the checksum of the file that an option's value names, or nothing."""
-    path = named_file(value) if isinstance(value, (str, Path)) and len(str(value)) < 1000 else None
-    return sha256_of(path) if path else ""
-
-
-def _component_weights(component: Any) -> list[str]:
-    paths = [present(item) for item in component.weights]
-    return [sha256_of(path) for path in paths if path]
+def _file_of_option(value: Any) -> Path | None:
+    """Return the file that an option's value names, or nothing."""
+    return named_file(value) if isinstance(value, (str, Path)) and 0 < len(str(value)) < 1000 else None
 
 
 def _do(job: Job, *, fresh: bool) -> Done:
@@ -208,7 +206,7 @@ def _do(job: Job, *, fresh: bool) -> Done:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".job-", dir=kept.parent) as name:
             done = _measure(dataclasses.replace(job.spec, remember=not fresh), Path(name))
-            if not done.error:
+            if not (done.error or sample_errors(done) or done.result.get("metric_errors")):  # a cause may be gone next time
                 _keep(Path(name), kept)
             return done
     except OSError as error:

@@ -173,14 +173,19 @@ def _pooled_figures(results: Results, name: str, spec: MetricSpec, metric: Any, 
     prepared = metric.prepare(seen, training)
     units = shape.units(metric)
     weights = units.draws.weights[:, units.of_image]
+    observed = np.array([bool(one) for one in seen], bool)
+    counted = observed.copy()
+    if hasattr(metric, "counted"):
+        counted[:] = False
+        counted[metric.counted(prepared)] = True
     for part, where in shape.image_slices.items():
-        count = sum(bool(one) for one, inside in zip(seen, where, strict=True) if inside)
-        if not count and part != "all":
+        count, missing = int((where & counted).sum()), int((where & ~observed).sum())
+        if not (where & observed).any() and part != "all":
             continue
         drawn = [metric.figures(prepared, row * where) for row in weights]
         for statistic in drawn[0]:
             if not math.isnan(drawn[0][statistic]) or part == "all":
-                yield part, statistic, pooled([row[statistic] for row in drawn], count, int(where.sum()) - count)
+                yield part, statistic, pooled([row[statistic] for row in drawn], count, missing)
 
 
 def observations(done: Done, metric: str, samples: int) -> list[dict[str, NDArray[Any]]]:

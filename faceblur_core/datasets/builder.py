@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any
 from zlib import crc32
 
@@ -23,7 +24,7 @@ from annotated_types import Ge, Gt, Le
 from faceblur_core import __version__
 from faceblur_core.datasets.crops import Crop, Crops, faces_in, plan_crop, render, shown_part, soft_mask
 from faceblur_core.datasets.duplicates import Groups, near_duplicates
-from faceblur_core.datasets.labels import BadRows, ellipse_row
+from faceblur_core.datasets.labels import BadRows, ellipse_row, is_face, misfits
 from faceblur_core.datasets.masks import read_mask
 from faceblur_core.datasets.sources import OpenSource, open_source
 from faceblur_core.datasets.survey import Advance, DetectorPool, Surveyed, in_order, pixels_of, survey
@@ -36,7 +37,11 @@ from faceblur_core.types import Image, Mask, Obfuscator, option
 
 MANIFEST, RECIPE = "manifest.jsonl", "dataset.yaml"
 ROW_START = '{"name":'
-ROW_KEYS = ("name", "split", "source", "photo", "photo_sha256", "identity", "crop_number", "faces", "sha256")
+#: what every row of a manifest holds
+ROW_TYPES = {
+    "name": str, "split": str, "source": str, "photo": str, "photo_sha256": str, "identity": (str, NoneType), "crop_number": int,
+    "crop": list, "faces": list, "sha256": dict,
+}  # fmt: skip
 BLUR, MASK = "_blur", "_mask"  #: endings of the folders beside each split's
 
 
@@ -189,6 +194,7 @@ def _build(recipe: Recipe, folder: Path, bad: BadRows, workers: int, advance: Ad
     items = without_excluded(items, kept_out, there, report)
     splits = assign_splits(items, recipe.config, there)
     examples = _plan(splits, parts, recipe.config, report)
+    _check_kept(recipe, folder, there, splits)
     new = [example for example in examples if example.key not in there]
     numbers = Counter(
         {split: max((int(r["name"]) for r in there.values() if r["split"] == split), default=0) for split in splits}
@@ -218,13 +224,46 @@ def _existing(recipe: Recipe, folder: Path) -> dict[tuple[str, str, int], dict[s
     return {(row["source"], row["photo"], row["crop_number"]): row for row in rows}
 
 
+def _check_kept(
+    recipe: Recipe,
+    folder: Path,
+    there: Mapping[tuple[str, str, int], Mapping[str, Any]],
+    splits: Mapping[str, Sequence[Surveyed]],
+) -> None:
+    """:raises UsageMistake: if a picture that is there would be another one today"""
+    crops = {part.source.label: part.crops for part in recipe.parts}
+    photos = {(item.source, item.photo.name): (split, item) for split, items in splits.items() for item in items}
+    for (source, name, number), row in there.items():
+        if (source, name) not in photos:
+            continue  # the photo is gone
+        split, item = photos[source, name]
+        crop = _square(item, crops[source], number, recipe.config.seed)
+        if crop is None or not _is_of(Example(split, item, number, crop), row, recipe.config):
+            raise UsageMistake(
+                f"{folder}: picture {row['name']} of {row['split']} was made before {name} (source {source}), "
+                "its labels or its crops changed; choose a new folder"
+            )
+
+
+def _is_of(example: Example, row: Mapping[str, Any], config: SetConfig) -> bool:
+    """Return whether a row is what a build would write of an example; a detector may say the same a little differently."""
+    crop = example.crop
+    faces = [ellipse_row(face) for face in faces_in(example.item.photo.faces, crop, config.size, config.least_face)]
+    if row["photo_sha256"] != example.item.sha256 or len(faces) != len(row["faces"]) or len(row["crop"]) != 3:
+        return False
+    numbers = [[face[key] for face in both for key in ("cx", "cy", "rx", "ry")] for both in (faces, row["faces"])]
+    return np.allclose([*numbers[0], crop.x, crop.y, crop.side], [*numbers[1], *row["crop"]], atol=0.5)
+
+
 def read_manifest(folder: Path, *, cut_off: str = "") -> list[dict[str, Any]]:
     """Return the rows of a data set's manifest. :raises UsageMistake: with the line, if one is no row of a data set."""
     rows = []
     for number, row in read_rows(folder / MANIFEST, cut_off=cut_off):
-        missing = [key for key in ROW_KEYS if key not in row]
-        if missing:
-            raise UsageMistake(f"{folder / MANIFEST}, line {number}: no row of a data set, it has no {missing[0]!r}")
+        wrong = misfits(row, ROW_TYPES)
+        if not wrong:
+            wrong = [*([] if row["name"].isdecimal() else ["name"]), *([] if all(map(is_face, row["faces"])) else ["faces"])]
+        if wrong:
+            raise UsageMistake(f"{folder / MANIFEST}, line {number}: no row of a data set, its {wrong[0]!r} is missing or wrong")
         rows.append(row)
     return rows
 
@@ -341,11 +380,16 @@ def _squares(items: Sequence[Surveyed], crops: Crops, split: str, count: int, se
         for item in order:
             if len(examples) == count:
                 return examples
-            rng = np.random.default_rng([seed, crc32(item.source.encode()), crc32(item.photo.name.encode()), number])
-            crop = plan_crop(item.photo, crops, rng)
+            crop = _square(item, crops, number, seed)
             if crop is not None:
                 examples.append(Example(split, item, number, crop))
     return examples
+
+
+def _square(item: Surveyed, crops: Crops, number: int, seed: int) -> Crop | None:
+    """Return a photo's square of that number, if there is one."""
+    rng = np.random.default_rng([seed, crc32(item.source.encode()), crc32(item.photo.name.encode()), number])
+    return plan_crop(item.photo, crops, rng)
 
 
 def _order(seed: int, *words: object) -> bytes:

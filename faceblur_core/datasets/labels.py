@@ -274,6 +274,17 @@ def ellipse_of(row: Mapping[str, Any]) -> Ellipse:
     return Ellipse(*(float(row[key]) for key in ("cx", "cy", "rx", "ry", "angle")))
 
 
+def is_face(row: Any) -> bool:
+    """Return whether what a file holds is such a row."""
+    numbers = [row.get(key) for key in ("cx", "cy", "rx", "ry", "angle")] if isinstance(row, dict) else [None]
+    return all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
+
+
+def misfits(row: Mapping[str, Any], types: Mapping[str, Any]) -> list[str]:
+    """Return the keys that a row lacks, or whose values are of another type."""
+    return [key for key, kind in types.items() if key not in row or not isinstance(row[key], kind)]
+
+
 def faces_of(found: Detections) -> tuple[Face, ...]:
     """Return detections as faces: each box its inscribed ellipse."""
     points: Sequence[Floats | None] = found.landmarks if found.landmarks is not None else [None] * len(found)  # type: ignore[assignment]

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from faceblur_core.errors import UsageMistake
 from faceblur_core.media.files import save
 from faceblur_core.media.images import encode_pixels
 from faceblur_core.types import Image
@@ -15,11 +16,29 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_page(path: Path, template: str, **context: Any) -> None:
-    """Fill in a template of this package and write the page.
+START = b"<!doctype html>"  #: how every page begins
 
+
+def check_page(path: Path) -> None:
+    """:raises UsageMistake: if a page would take the place of another kind of file"""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(START))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageMistake(f"{path}: {error.strerror}") from None
+    if start.lower() != START:
+        raise UsageMistake(f"{path} is there and is no HTML page; choose another name for the page")
+
+
+def write_page(path: Path, template: str, **context: Any) -> None:
+    """Fill in a template of this package and write the page; one that is there is replaced, another kind of file is not.
+
+    :raises UsageMistake: if another kind of file is there
     :raises FaceblurError: if it cannot be written
     """
+    check_page(path)
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

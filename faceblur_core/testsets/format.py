@@ -24,12 +24,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 import yaml
 
-from faceblur_core.datasets.labels import ellipse_of
+from faceblur_core.datasets.labels import ellipse_of, is_face, misfits
 from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.media.files import read_rows, write_whole
 from faceblur_core.media.images import read_photo
@@ -39,6 +40,11 @@ from faceblur_core.types import Image, Sample
 
 HEAD, MANIFEST, PHOTOS, CLIPS = "testset.yaml", "manifest.jsonl", "photos", "clips"
 FORMAT, CLIP_FORMAT = 1, 2  #: of the folder, with photos and with clips; a reader refuses later ones
+#: what every row of a manifest holds
+ROW_TYPES = {
+    "id": str, "file": str, "sha256": str, "height": int, "width": int, "identity": (str, NoneType), "groups": dict,
+    "categories": list,
+}  # fmt: skip
 MOST_PIXELS = 10**8  #: of a clip's picture
 FOLDER = "FACEBLUR_TESTSETS"
 
@@ -154,7 +160,7 @@ def testsets_folder() -> Path:
 
 
 def write_testset(folder: Path, head: Mapping[str, Any], items: Iterable[tuple[dict[str, Any], bytes]]) -> TestSet:
-    """Write a test set whole, or nothing; a set that is there is replaced.
+    """Write a test set whole, or nothing; a set that is there is replaced, unless it is the same and was written meanwhile.
 
     :param head: name, version, summary, licence and how it was made
     :param items: row (without ``file`` and ``sha256``, with ``suffix``) and file of every photo, or of every clip: all rows
@@ -162,21 +168,53 @@ def write_testset(folder: Path, head: Mapping[str, Any], items: Iterable[tuple[d
     :raises FaceblurError: if the folder cannot be written
     """
     folder = folder.resolve()  # '.' has no name and is gone when it is replaced; a link is to be kept
+    before = _made(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             _write(unfinished, head, items)
             unfinished.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            unfinished.rename(folder)
-        except BaseException:
+            if _made(folder) == before or not _same(folder, unfinished):
+                _replace(folder, unfinished)
+        finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise
     except OSError as error:
         raise FaceblurError(f"test set {error.filename or folder}: {error.strerror}") from None
     return read_testset(folder)
+
+
+def _made(folder: Path) -> int:
+    """Return when the test set in a folder was written; 0 if there is none."""
+    try:
+        return (folder / HEAD).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _same(folder: Path, other: Path) -> bool:
+    return (folder / HEAD).is_file() and (folder / HEAD).read_bytes() == (other / HEAD).read_bytes()
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Put a folder in the place of another, which is deleted only then."""
+    if not folder.exists():
+        try:
+            new.rename(folder)
+        except OSError:
+            if not _same(folder, new):  # another process was faster
+                raise
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            old.rename(folder)
+            raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(folder: Path, head: Mapping[str, Any], items: Iterable[tuple[dict[str, Any], bytes]]) -> None:
@@ -223,10 +261,24 @@ def read_testset(folder: Path) -> TestSet:
         raise FaceblurError(f"test set {folder / MANIFEST}: {error.strerror}; build the set again") from None
     if hashlib.sha256(manifest).hexdigest() != head["checksum"]:
         raise FaceblurError(f"test set {folder}: {MANIFEST} is not the one of the checksum in {HEAD}; build the set again")
-    rows = [row for _, row in read_rows(folder / MANIFEST)]
+    rows = [_row(folder, number, row, clips=head["format"] == CLIP_FORMAT) for number, row in read_rows(folder / MANIFEST)]
     if head["format"] == CLIP_FORMAT:
         rows = [picture for row in rows for picture in _pictures(row)]
     return TestSet(str(head["name"]), head["version"], str(head["checksum"]), folder, head, tuple(rows))
+
+
+def _row(folder: Path, number: int, row: dict[str, Any], *, clips: bool) -> dict[str, Any]:
+    """Return a row of the manifest. :raises UsageMistake: if it is none of a test set of this kind"""
+    pictures = row.get("pictures") if clips else [row]
+    if misfits(row, ROW_TYPES) or not isinstance(pictures, list) or not all(_is_picture(picture) for picture in pictures):
+        kind = "clips" if clips else "photos"
+        raise UsageMistake(f"{folder / MANIFEST}, line {number}: no row of a test set of {kind}; build the set again")
+    return row
+
+
+def _is_picture(picture: Any) -> bool:
+    faces = picture.get("faces") if isinstance(picture, dict) else None
+    return isinstance(faces, list) and all(is_face(face) and isinstance(face.get("flags"), list) for face in faces)
 
 
 def _pictures(row: dict[str, Any]) -> Iterator[dict[str, Any]]:

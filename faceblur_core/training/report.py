@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from faceblur_core.errors import FaceblurError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -86,10 +89,19 @@ def curve(log: Sequence[Row], metric: str, title: str) -> Figure:
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside ``path`` and move it there whole."""
+    """Let ``write`` make a file beside ``path``, in a folder that is made if need be, and move it there whole.
+
+    :raises FaceblurError: if it cannot be written
+    """
     partial = path.with_name(f".{path.name}")
-    write(partial)
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # PyTorch raises the latter when the disk is full
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise FaceblurError(f"{path}: {getattr(error, 'strerror', '') or 'cannot be written; is the disk full?'}") from error
 
 
 def write_text(path: Path, text: str) -> None:

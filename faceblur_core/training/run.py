@@ -56,7 +56,6 @@ class TrainingRun(ABC, Generic[C]):
             self._restore()
         else:
             self.begin()
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         write_text(out_dir / "config.yaml", as_yaml(config))
 
     @classmethod
@@ -193,7 +192,10 @@ class TrainingRun(ABC, Generic[C]):
 
 
 def check_folder(config: TrainingConfig, out_dir: Path, *, resume: bool) -> None:
-    """:raises UsageMistake: if the folder holds a run and ``resume`` is not given, or a run with another configuration"""
+    """:raises UsageMistake: if it can be no folder, holds a run and ``resume`` is not given, or a run of another configuration"""
+    above = next(path for path in (out_dir, *out_dir.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise UsageMistake(f"{above} is no folder, so the run cannot be kept in {out_dir}")
     there = out_dir / "config.yaml"
     if not there.is_file():
         return

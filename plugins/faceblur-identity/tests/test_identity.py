@@ -142,6 +142,12 @@ def test_naive_ranks_by_hand():
     assert np.isnan(list(figures(Naive(), photos, np.zeros(8)).values())).all()
 
 
+def test_a_share_is_one_of_the_probes():
+    a, b = seen("a", AXES[0], AXES[0]), seen("b", AXES[1], AXES[1])
+    photos = [a, b, {}, a, b]
+    assert Naive().counted(Naive().prepare(photos, [])).tolist() == [3, 4]
+
+
 def test_parrot_compares_with_the_anonymized_gallery():
     photos = [seen("a", AXES[0], AXES[1]), seen("b", AXES[1], AXES[0])]
     photos += [seen("a", AXES[0], AXES[1]), seen("b", AXES[1], AXES[0])]  # the method swaps the two faces
@@ -226,3 +232,6 @@ def test_the_whole_of_it_by_compare(cli_compare):
     assert figures["copy", "reidentified", "rank-1"]["note"] == "worst attack: naive"
     facts = json.loads((folder / "run.json").read_text())
     assert set(facts["thresholds"]["cosine"]) == {"calibrated"}
+    assert figures["copy", "reidentified-naive", "rank-1"]["count"] == "8", "the probes, half of the photos"
+    networks = facts["methods"][0]["networks"]
+    assert [*networks["cosine"]] == [*networks["reidentified-parrot"]] == ["mobilefacenet.onnx"]

@@ -76,6 +76,7 @@ class Odd:
 
     how: str = option("fine", "what")
     file: str = option("", "a model")
+    threads: int = option(1, "of its own")
     calls: int = field(default=0, init=False)
 
     def __post_init__(self):
@@ -132,6 +133,7 @@ class Moody:
     """A metric that fails on photos without a face, or gives too much."""
 
     how: str = option("raise", "what")
+    file: str = option("", "a model")
     unit: ClassVar = "share"
     per: ClassVar = "face"
     higher_is_better: ClassVar = False

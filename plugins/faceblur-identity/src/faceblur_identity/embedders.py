@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from faceblur_core.errors import MissingDependency, UnknownName
-from faceblur_core.types import Embedder, Faces, Floats, Image
-from faceblur_core.weights import cache_folder, locate, sha256_of
+from faceblur_core.types import Embedder, Faces, Floats
+from faceblur_core.weights import locate
 from faceblur_identity import MOBILEFACENET, SFACE
 
 #: Of the pictures that MobileFaceNet was trained on, per channel.
@@ -30,28 +28,6 @@ def embedder(name: str) -> Embedder:
     if name not in EMBEDDERS:
         raise UnknownName("embedder", name, EMBEDDERS)
     return EMBEDDERS[name]()
-
-
-def remembered(name: str, faces: Faces) -> Floats:
-    """Return N x D unit vectors of original faces, which every method asks for: from a folder, if they are there."""
-    recognise = embedder(name)
-    files = "-".join(sha256_of(path)[:16] for path in getattr(recognise, "model_files", []))
-    folder = cache_folder() / "compare" / "embeddings" / f"{name}-{files}"
-    return np.concatenate([_one_remembered(folder, recognise, face) for face in faces])
-
-
-def _one_remembered(folder: Path, recognise: Embedder, face: Image) -> Floats:
-    digest = hashlib.sha256(np.ascontiguousarray(face).tobytes()).hexdigest()
-    path = folder / digest[:2] / f"{digest}.npy"
-    if path.is_file():
-        return np.asarray(np.load(path, allow_pickle=False), np.float32)
-    vector = recognise(face[None])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    with partial.open("wb") as file:
-        np.save(file, vector, allow_pickle=False)
-    os.replace(partial, path)  # whole or not at all: other jobs read here too
-    return vector
 
 
 def _unit(vectors: Any) -> Floats:

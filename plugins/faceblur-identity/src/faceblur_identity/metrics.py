@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from faceblur_core.alignment import SIDE, align
 from faceblur_core.errors import FaceblurError
 from faceblur_core.types import Anonymized, Faces, Floats, Image, Observation, Sample, option
-from faceblur_identity.embedders import embedder, remembered
+from faceblur_identity.embedders import embedder
 
 Name = Literal["mobilefacenet", "sface", "buffalo_l"]
 RESTORED = 32  #: pixels, side at which the restoring filter works
@@ -44,13 +45,18 @@ class Cosine:
         """What a table says beside the figure."""
         return f"embedder {self.embedder}"
 
+    @property
+    def model_files(self) -> list[Path]:
+        """The recogniser's."""
+        return list(getattr(embedder(self.embedder), "model_files", []))
+
     def __call__(self, sample: Sample, result: Anonymized) -> NDArray[np.float64]:
         """Return one cosine per face."""
         values = np.full(len(sample.faces), np.nan)
         known = [i for i, points in enumerate(sample.landmarks) if points is not None]
         if known:
             crops, hidden = (_aligned(image, sample.landmarks, known) for image in (sample.image, result.image))
-            before = remembered(self.embedder, crops)
+            before = embedder(self.embedder)(crops)
             changed = (crops != hidden).any(axis=(1, 2, 3))
             after = np.array(before)
             if changed.any():
@@ -113,6 +119,11 @@ class Naive:
         """What a table says beside the figure."""
         return f"embedder {self.embedder}"
 
+    @property
+    def model_files(self) -> list[Path]:
+        """The recogniser's."""
+        return list(getattr(embedder(self.embedder), "model_files", []))
+
     def observe(self, sample: Sample, result: Anonymized) -> Observation:
         """Return the person and the face before and after, aligned; nothing without a person or landmarks."""
         if not sample.identity or not sample.landmarks or sample.landmarks[0] is None:
@@ -127,6 +138,10 @@ class Naive:
     def prepare(self, observations: Sequence[Observation], training: Sequence[Observation]) -> Ranks:
         """Return the rank of every probe."""
         return ranks(observations, gallery="before")
+
+    def counted(self, prepared: Ranks) -> NDArray[np.intp]:
+        """Return which observations a share is one of: the probes."""
+        return prepared.probes
 
     def figures(self, prepared: Ranks, weights: NDArray[np.float64]) -> Mapping[str, float]:
         """Return ``rank-1``, ``rank-5`` and ``chance``, the rank-1 of a guess; nan without a probe."""
