@@ -242,8 +242,10 @@ def _size(shape: Sequence[int], kernel: tuple[int, int], stride: tuple[int, int]
     return (int(shape[1]) - kernel[0]) // stride[0] + 1, (int(shape[2]) - kernel[1]) // stride[1] + 1
 
 
-def small_unet(size: int = 16, filters: Sequence[int] = (4, 8), seed: int = 0, *, floats: bool = False) -> bytes:
-    """Return a U-Net of the same operators as ours, size x size x 3 in and out, full int8 or float."""
+def small_unet(
+    size: int = 16, filters: Sequence[int] = (4, 8), seed: int = 0, *, floats: bool = False, residual: bool = False
+) -> bytes:
+    """Return a U-Net of the same operators as ours, size x size x 3 in and out, full int8 or float; residual: photo added."""
     rng = np.random.default_rng(seed)
     model = ModelBuilder()
     photo = x = model.tensor((1, size, size, 3), 1 / 255, -128, name="photo")
@@ -261,6 +263,8 @@ def small_unet(size: int = 16, filters: Sequence[int] = (4, 8), seed: int = 0, *
         x = model.conv(rng, x, channels, scale=0.07, name=f"decoder{level}_conv/Relu")
     x = model.conv(rng, x, 3, (1, 1), activation=NONE, scale=0.05, zero=7)
     x = model.like("LOGISTIC", x, 1 / 256, -128)
+    if residual:
+        x = model.op("ADD", [photo, x], model.tensor((1, size, size, 3), 1 / 128, -128), "AddOptions")
     if floats:
         model.to_float()
     return model.build([photo], [x])

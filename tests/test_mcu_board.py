@@ -8,7 +8,8 @@ from mcu_models import NONE, RELU, ModelBuilder, small_unet
 from mcu_reference import run
 
 from faceblur_core.errors import FaceblurError
-from faceblur_core.mcu.board import missing_tools, simulate
+from faceblur_core.mcu import board as board_module
+from faceblur_core.mcu.board import NotSimulated, missing_tools, simulate
 from faceblur_core.mcu.codegen import generate
 from faceblur_core.mcu.graph import parse
 from faceblur_core.mcu.plan import plan
@@ -17,6 +18,11 @@ pytestmark = pytest.mark.skipif(bool(missing_tools()), reason=missing_tools())
 
 ROOM = 1 << 20
 CORES = ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m55"]
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board_module, "STRICT", (*board_module.STRICT, "-Werror"))
 
 
 def frames(shape: tuple[int, ...], count: int = 2) -> list[np.ndarray]:
@@ -95,6 +101,19 @@ def test_what_does_not_fit_does_not_link(core: str, ram: int, flash: int, region
     made = plan(parse(small_unet()))
     with pytest.raises(FaceblurError, match=f"does not fit: {region} is ([1-9][\\d,]* bytes )?too small; --fit"):
         simulate(generate(made, "unet"), made, frames((16, 16, 3)), core, ram, flash)
+
+
+@pytest.mark.parametrize(
+    ("ram", "flash", "refused"), [(8 << 20, 8 << 20, "not simulated: QEMU's"), (8 << 20, 2000, r"(CODE|FLASH) is")]
+)
+@pytest.mark.parametrize("core", ["cortex-m7", "cortex-m55"])
+def test_what_does_not_fit_the_simulated_machine_alone_is_told_apart(core: str, ram: int, flash: int, refused: str) -> None:
+    model = ModelBuilder()
+    photo = model.tensor((1, 1200, 1200, 3))
+    made = plan(parse(model.build([photo], [model.like("QUANTIZE", photo, 0.2, 0, "QuantizeOptions")])))
+    with pytest.raises(FaceblurError, match=refused) as caught:
+        simulate(generate(made, "large"), made, [], core, ram, flash)
+    assert isinstance(caught.value, NotSimulated) == refused.startswith("not")
 
 
 def test_ram_is_what_the_plan_says() -> None:

@@ -29,7 +29,7 @@ from faceblur_core.mcu.source import from_component, from_file
 from faceblur_core.mcu.vela import estimate
 from faceblur_core.plugins import installed_plugins
 
-QUICK = ("-O1",)
+QUICK = ("-Werror", "-O1")
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +145,9 @@ def test_a_chain_has_nothing_to_recompute() -> None:
 
 
 @pytest.mark.parametrize("recompute", ["r0", "r1"])
-@pytest.mark.parametrize("seed", range(3))
-def test_a_unet_is_right_to_the_byte(recompute: str, seed: int) -> None:
-    content = small_unet(24, (5, 8), seed)
+@pytest.mark.parametrize(("seed", "residual"), [(0, False), (1, False), (2, False), (0, True)])
+def test_a_unet_is_right_to_the_byte(recompute: str, seed: int, *, residual: bool) -> None:
+    content = small_unet(24, (5, 8), seed, residual=residual)
     graph, oracle = parse(content), Oracle(content)
     made = plan(graph, recompute)
     network = HostNetwork(generate(made, "unet"), made, QUICK)
@@ -174,7 +174,7 @@ def test_joined_outputs_of_two_scales_as_detectors_have_them() -> None:
     content = model.build([photo], [model.concatenate(parts, axis=1), small])
     graph = parse(content)
     made = plan(graph)
-    network = HostNetwork(generate(made, "detector"), made, ("-O1", "-fsanitize=undefined", "-static-libubsan"))
+    network = HostNetwork(generate(made, "detector"), made, (*QUICK, "-fsanitize=undefined", "-static-libubsan"))
     frame = noise((16, 16, 3))
     np.testing.assert_array_equal(Oracle(content)(frame), run(graph, frame))
     np.testing.assert_array_equal(network(frame), run(graph, frame))
@@ -226,7 +226,8 @@ def test_any_name_of_a_layer_will_do() -> None:
     rng = np.random.default_rng(0)
     model = ModelBuilder()
     photo = x = model.tensor((1, 6, 6, 3), 0.1, 0, name="int")
-    for name in ("add", "copy", "net", "net", "7 x", "größe/*/", "PartitionedCall:0", "schedule;row", "conv"):
+    names = ("add", "copy", "net", "net", "7 x", "größe/*/", "PartitionedCall:0", "schedule;row", "conv")
+    for name in (*names, "net_2", "net", "load_int", "t"):
         x = model.conv(rng, x, 4, name=name)
     made = plan(parse(model.build([photo], [x])))
     network = HostNetwork(generate(made, "*/ title"), made, QUICK)
@@ -279,6 +280,45 @@ def test_an_export_without_a_simulation_says_why(unet: bytes, tmp_path: Path) ->
     assert left_out.notes == ("the simulation was left out",) and left_out.simulated_pictures == 0
 
 
+def test_an_export_on_top_of_another_keeps_what_people_changed(unet: bytes, tmp_path: Path) -> None:
+    def once(model: bytes = unet) -> tuple[str, ...]:
+        return export("small", model, find_board("esp32-s3"), [], tmp_path, Options()).notes[:-1]
+
+    assert once() == once() == ()
+    (tmp_path / "main.c").write_text("mine")
+    assert once() == (f"main.c in {tmp_path} stayed as before; what is deleted there is written anew",)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before[tmp_path / "main.c"] == b"mine"
+    with pytest.raises(UnsupportedOperator, match=r"TANH.*; the earlier export in .* is unchanged"):
+        once(unsupported())
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["main.c", "report.json"])
+def test_a_folder_with_something_else_is_left_alone(name: str, unet: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_text('{"mine": 1}')
+    with pytest.raises(UsageMistake, match="choose a new folder"):
+        export("small", unet, find_board("esp32-s3"), [], tmp_path, Options())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_nothing_is_said_to_be_equal_that_was_not_compared(unet: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    report = export("small", unet, find_board("stm32h743"), frames(parse(unet), [], 1), tmp_path, Options())
+    assert report.mismatches is None and report.pictures == 0 and "needs a C compiler" in report.notes[0]
+
+
+@pytest.mark.skipif(bool(board_module.missing_tools()), reason=board_module.missing_tools())
+def test_what_the_simulated_machine_has_no_room_for_is_exported_all_the_same(
+    unet: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = dataclasses.replace(board_module.M7, ram_size=1024)
+    monkeypatch.setitem(board_module.CORES, "cortex-m7", (small, board_module.CORES["cortex-m7"][1]))
+    report = export("small", unet, find_board("stm32h743"), [], tmp_path, Options())
+    assert report.notes == ("not simulated: QEMU's mps2-an500 has only 1 KiB of RAM",) and report.fits is None
+    assert (tmp_path / "net.c").exists()
+
+
 def test_missing_tools_are_named(unet: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(board_module.shutil, "which", lambda tool: None if tool == "qemu-system-arm" else f"/usr/bin/{tool}")
     report = export("small", unet, find_board("rp2350"), frames(parse(unet), [], 1), tmp_path, Options())
@@ -300,7 +340,7 @@ def test_an_unknown_operator_is_named_and_the_model_is_written_all_the_same(tmp_
     assert (tmp_path / "model_int8.tflite").read_bytes() == content
 
 
-@pytest.mark.parametrize("kind", ["dilated", "grouped", "overlapping", "reshaped", "two inputs"])
+@pytest.mark.parametrize("kind", ["dilated", "grouped", "overlapping", "wider", "cut off", "reshaped", "two inputs"])
 def test_forms_of_operators_that_have_no_kernel_are_named(kind: str) -> None:
     rng = np.random.default_rng(0)
     model = ModelBuilder()
@@ -314,6 +354,12 @@ def test_forms_of_operators_that_have_no_kernel_are_named(kind: str) -> None:
     elif kind == "overlapping":
         out = model.transpose_conv(rng, out, 4)
         model.graph.operators[-1].builtinOptions.strideH = 1
+    elif kind == "wider":
+        out = model.transpose_conv(rng, out, 4)
+        model.graph.tensors[out].shape = np.array((1, 16, 17, 4), np.int32)
+    elif kind == "cut off":
+        amounts = model.tensor((4, 2), data=np.array([(0, 0), (-1, 0), (0, 0), (0, 0)], np.int32))
+        out = model.op("PAD", [out, amounts], model.tensor((1, 7, 8, 4), 0.1, -128), "PadOptions")
     elif kind == "reshaped":
         flat = model.op("RESHAPE", [out], model.tensor((1, 4, 16, 4), 0.1, -128))
         out = model.conv(rng, flat, 2)
@@ -360,6 +406,26 @@ def test_blazeface_is_quantized_and_right_to_the_byte(shared: Path) -> None:
     compiled = HostNetwork(generate(made, "BlazeFace"), made, QUICK)
     for frame in network.frames:
         np.testing.assert_array_equal(compiled(frame), oracle(frame))
+
+
+@pytest.mark.parametrize(("shape", "signature"), [((1, 1, 1, 3), (-1, -1, -1, 3)), ((1, 0, 8, 3), None), ((1, -1, 8, 3), None)])
+def test_a_picture_of_no_fixed_size_is_refused(shape: tuple[int, ...], signature: tuple[int, ...] | None, tmp_path: Path) -> None:
+    model = ModelBuilder()
+    photo = model.tensor(shape)
+    model.graph.tensors[photo].shapeSignature = None if signature is None else np.array(signature, np.int32)
+    content = model.build([photo], [model.op("QUANTIZE", [photo], model.tensor((1, 1, 1, 3), 0.2), "QuantizeOptions")])
+    (tmp_path / "any.tflite").write_bytes(content)
+    with pytest.raises(UsageMistake, match=r"any\.tflite does not take one picture of a fixed size"):
+        from_file(tmp_path / "any.tflite", photos(), 1)
+    with pytest.raises(FaceblurError, match="make the file anew with a fixed size"):
+        plan(parse(content))
+
+
+def test_a_batch_of_any_size_is_taken_as_one_picture() -> None:
+    model = ModelBuilder()
+    photo = model.tensor((1, 4, 4, 3))
+    model.graph.tensors[photo].shapeSignature = np.array((-1, 4, 4, 3), np.int32)
+    assert parse(model.build([photo], [model.conv(np.random.default_rng(0), photo, 2)])).only_input().shape == (1, 4, 4, 3)
 
 
 # --- boards and estimates
@@ -428,6 +494,15 @@ def test_fits_are_printed_with_their_assumption(unet: bytes, tmp_path: Path, cli
     (tmp_path / "mine.tflite").write_bytes(unet)
     table = cli("export-mcu", "--fit", "--tflite", tmp_path / "mine.tflite", "--board", "himax-we2").out
     assert "yes" in table and "ethos-u55-64" in table and "0 operators left" in table and "assumed, not measured" in table
+
+
+def test_a_network_that_cannot_be_exported_is_a_row(unet: bytes, tmp_path: Path, cli) -> None:
+    (tmp_path / "mine.tflite").write_bytes(unet)
+    (tmp_path / "odd.tflite").write_bytes(unsupported())
+    files = [argument for name in ("odd", "mine") for argument in ("--tflite", tmp_path / f"{name}.tflite")]
+    result = cli("export-mcu", "--fit", *files, "--board", "esp32-s3")
+    assert [line.split()[:3] for line in result.out.splitlines()[2:4]] == [["odd", "esp32-s3", "no"], ["mine", "esp32-s3", "yes"]]
+    assert result.code == 1 and result.err.startswith("faceblur: odd: operator 1 (TANH)") and result.err.count("\n") == 1
 
 
 # --- the backend

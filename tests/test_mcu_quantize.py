@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from mcu_models import NONE, RELU, RELU6, ModelBuilder, small_unet
+from PIL import Image
 
+from conftest import spawn
 from faceblur_core.errors import FaceblurError
 from faceblur_core.mcu import quantize as quantize_module
 from faceblur_core.mcu.equalize import equalized
@@ -129,6 +133,28 @@ def test_weights_that_two_convolutions_share_stay() -> None:
     model.to_float()
     shared = model.build([photo], [x])
     assert equalized(shared, photos()) == shared
+
+
+COMMAND = ("quantize", "-m", "mediapipe", "--set", "detector.range=short", "-c", "list.yaml")
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_network_with_several_outputs_is_quantized_without_a_comparison(tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text("pictures: [a.png]")
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "out.tflite").write_bytes(chain())  # replaced, for it is a network too
+    done = spawn(*COMMAND, "-o", "out.tflite", cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.endswith("; not compared with the float network, for it has 2 outputs\n")
+    assert len(parse((tmp_path / "out.tflite").read_bytes()).outputs) == 2
+
+
+@pytest.mark.parametrize("option", ["-o", "--float"])
+def test_no_other_file_is_replaced_by_a_network(option: str, tmp_path: Path, cli) -> None:
+    mine = tmp_path / "notes.txt"
+    mine.write_text("notes of mine")
+    result = cli(*COMMAND, "-o", tmp_path / "out.tflite", option, mine)
+    assert result.code == 2 and result.err == f"faceblur: {mine} is there and is no .tflite model; choose another name\n"
+    assert mine.read_text() == "notes of mine"
 
 
 def test_constants_of_another_shape_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from faceblur_core.cli.output import print_json, print_table
 from faceblur_core.errors import FaceblurError, UsageMistake
 
 if TYPE_CHECKING:
+    from faceblur_core.mcu.fit import Fit
     from faceblur_core.mcu.report import Report
     from faceblur_core.mcu.source import Int8Network
     from faceblur_core.types import Image
@@ -192,13 +194,24 @@ def _print_fits(networks: list[Int8Network], board: str | None, as_json: bool) -
     found = list(fits(networks, wanted))
     if as_json:
         print_json([asdict(row) for row in found])
-        return
+    else:
+        _print_fit_table(found)
+        click.echo("\nRAM with frame and stack; instructions counted in QEMU. Frames per second assume:")
+        for core in dict.fromkeys(item.core for item in wanted):
+            click.echo(f"  {assumption(core)}")
+    for line in dict.fromkeys(f"faceblur: {row.network}: {row.note}" for row in found if row.note):
+        click.echo(line, err=True)
+    if any(row.ram_bytes is None for row in found):
+        sys.exit(1)
+
+
+def _print_fit_table(found: list[Fit]) -> None:
     rows = [
         (
             row.network,
             row.board,
             "yes" if row.fits else "no",
-            f"{row.ram_bytes / 1024:.0f}",
+            f"{row.ram_bytes / 1024:.0f}" if row.ram_bytes else "",
             row.recompute,
             f"{row.flash_bytes / 1024:.0f}" if row.flash_bytes else "",
             f"{row.instructions / 1e6:.0f} M" if row.instructions else "",
@@ -219,6 +232,3 @@ def _print_fits(networks: list[Int8Network], board: str | None, as_json: bool) -
         "Ethos-U (Vela's estimate)",
     )
     print_table(columns, rows)
-    click.echo("\nRAM with frame and stack; instructions counted in QEMU. Frames per second assume:")
-    for core in dict.fromkeys(item.core for item in wanted):
-        click.echo(f"  {assumption(core)}")

@@ -28,11 +28,12 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, output: Path, float_output: Path | None) -> None:
     """Turn a method's network into int8, for small devices: int8 in, int8 out, made by ai-edge-quantizer.
 
-    How far the int8 network's outputs are from the float one's on the listed pictures is printed.
+    How far the int8 network's output is from the float one's on the listed pictures is printed, if there is one output.
 
     \b
     faceblur quantize -m unet --set weights=runs/train/student-v1/model.keras -c faces12k --data sets/faces12k -o v1-int8.tflite
     """
+    from faceblur_core.mcu.graph import parse
     from faceblur_core.mcu.quantize import quantize as to_int8
     from faceblur_core.mcu.source import float_model, one_by_one
     from faceblur_core.media.files import save
@@ -41,6 +42,7 @@ def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, o
     from faceblur_core.pipeline import close, network_of
     from faceblur_core.plugins import installed_plugins
 
+    _check_outputs(output, float_output)
     made = find_method(method, parse_settings(settings), installed_plugins()).make()
     try:
         network = network_of(made)
@@ -51,11 +53,23 @@ def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, o
     finally:
         close(made)
     quantized = to_int8(model, inputs)
+    if (outputs := len(parse(quantized).outputs)) == 1:
+        said = f"{_likeness(model, quantized, inputs):.1f} dB to the float network on {len(inputs)} inputs"
+    else:
+        said = f"not compared with the float network, for it has {outputs} outputs"
     if float_output:
         save(float_output, model)
     save(output, quantized)
-    likeness = _likeness(model, quantized, inputs)
-    click.echo(f"{output}: {len(quantized):,} bytes; {likeness:.1f} dB to the float network on {len(inputs)} inputs")
+    click.echo(f"{output}: {len(quantized):,} bytes; {said}")
+
+
+def _check_outputs(*paths: Path | None) -> None:
+    """:raises UsageMistake: if a file would be replaced that is no .tflite model"""
+    from faceblur_core.mcu.source import read_model
+
+    for path in paths:
+        if path is not None and path.is_file() and read_model(path)[4:8] != b"TFL3":
+            raise UsageMistake(f"{path} is there and is no .tflite model; choose another name")
 
 
 def _listed(config: Path) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +32,10 @@ _OPTIONS = (  # one nanosecond for each instruction; what the program prints goe
     *("-icount", "shift=0", "-display", "none", "-monitor", "none", "-serial", "none", "-chardev", "stdio,id=said"),
     *("-semihosting-config", "enable=on,target=native,chardev=said"),
 )
+
+
+class NotSimulated(FaceblurError):
+    """The network needs more memory than QEMU's machine has, which has less than the board."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ def simulate(
     :param ram: the board's RAM, bytes; frame, arena and stack must fit
     :param flash: the board's flash, bytes; code and constants must fit
     :raises MissingDependency: if the simulator or the compiler is not installed
+    :raises NotSimulated: if the network needs more memory than QEMU's machine has, and the board has more
     :raises FaceblurError: if the network does not fit, or its program fails
     """
     if line := missing_tools():
@@ -140,16 +145,24 @@ def _build(folder: Path, sources: Mapping[str, str], machine: Machine, flags: Se
     try:
         run_tool([COMPILER, *flags, *OPTIMIZE, *STRICT, "-DNET_PROFILE", *files, *linking, "-o", str(program)])
     except FaceblurError as error:
-        if "overflowed" in error.message:
-            raise FaceblurError(f"the network does not fit: {_overflow(error.message)}; --fit shows what fits where") from None
-        raise
+        found = dict(re.findall(r"region [`']?(\w+)'? overflowed(?: by (\d+) bytes)?", error.message))  # not all say by how much
+        if not found:
+            raise
+        if short := _short_of(machine, ram, flash, found):
+            raise NotSimulated(f"not simulated: QEMU's {machine.name} has only {short}") from None
+        said = ", ".join(f"{region} is {f'{int(count):,} bytes ' if count else ''}too small" for region, count in found.items())
+        raise FaceblurError(f"the network does not fit: {said}; --fit shows what fits where") from None
     return program
 
 
-def _overflow(message: str) -> str:
-    """Return what a linker's message says of the memory that is too small."""
-    found = dict(re.findall(r"region [`']?(\w+)'? overflowed(?: by (\d+) bytes)?", message))  # not all say by how much
-    return ", ".join(f"{region} is {f'{int(count):,} bytes ' if count else ''}too small" for region, count in found.items())
+def _short_of(machine: Machine, ram: int, flash: int, regions: Iterable[str]) -> str:
+    """Return what a machine has of some of its memories; empty if the board has no more of one of them."""
+    in_one = machine.code == machine.constants
+    sizes = {"RAM": machine.ram_size, "CODE": machine.code_size, "CONSTANTS": machine.constants_size}
+    sizes["FLASH"] = machine.code_size if in_one else flash  # in two parts: what the script checks is the board's
+    if any(sizes.get(region, flash) >= (ram if region == "RAM" else flash) for region in regions):
+        return ""
+    return " and ".join(f"{sizes[region] >> 10:,} KiB of {region}" for region in regions)
 
 
 def _linker_script(machine: Machine, ram: int, flash: int) -> str:

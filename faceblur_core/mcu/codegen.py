@@ -153,9 +153,8 @@ class _Source:
         padded = np.zeros((count + count % 2, rows, length + -length % 4), np.int8)
         padded[:count, :, :length] = weights
         pairs = padded.reshape(-1, 2, rows, padded.shape[2]).transpose(0, 2, 3, 1)
-        name = self._constant(
-            (step.operator, "weights", suffix), f"{step.name}_weights{suffix}", lambda name: _words(name, pairs, "PAIRS")
-        )
+        key = step.operator, "weights", suffix, length  # a recomputed source may be padded where the kept one is not
+        name = self._constant(key, f"{step.name}_weights{suffix}", lambda name: _words(name, pairs, "PAIRS"))
         return f"(const int8_t *){name}"
 
     def _places(self, name: str, places: Sequence[int]) -> str:
@@ -267,13 +266,17 @@ class _Source:
     @_body.register
     def _(self, kernel: Pool, step: Step, out: str) -> Iterable[str]:
         source, window = step.inputs[0], kernel.window
-        yield f"const int8_t *x[{window.height}];"
-        yield "int32_t rows = 0;"
-        yield f"for (int32_t i = 0; i < {window.height}; i++) {{"
-        yield f"    const int32_t y = row * {window.step_y} - {window.top} + i;"
-        yield f"    if (y >= 0 && y < {source.height})"
-        yield f"        x[rows++] = {_pixel(source, 'y')};"
-        yield "}"
+        if window.height == 1:  # never leaves the picture
+            yield f"const int8_t *const x[1] = {{{_pixel(source, f'row * {window.step_y}')}}};"
+            yield "const int32_t rows = 1;"
+        else:
+            yield f"const int8_t *x[{window.height}];"
+            yield "int32_t rows = 0;"
+            yield f"for (int32_t i = 0; i < {window.height}; i++) {{"
+            yield f"    const int32_t y = row * {window.step_y} - {window.top} + i;"
+            yield f"    if (y >= 0 && y < {source.height})"
+            yield f"        x[rows++] = {_pixel(source, 'y')};"
+            yield "}"
         yield (
             f"{kernel.kind}_row(x, rows, {window.width}, {window.step_x}, {window.left}, {source.width}, {source.channels}, "
             f"{out}, {step.output.channels}, {step.output.width}, {step.channels}, {kernel.low}, {kernel.high});"
@@ -317,9 +320,9 @@ class _Source:
         kind = "uint8_t" if len(steps) <= 256 else "uint16_t"
         functions = "".join(f"    run_{step.name},\n" for step in steps)
         return f"""{_numbers(kind, "schedule", self.plan.schedule)}
-typedef void run_t(int32_t row, const int8_t *frame_in, int8_t *frame_out);
+typedef void step_t(int32_t row, const int8_t *frame_in, int8_t *frame_out);
 
-static run_t *const steps[NET_STEPS] = {{
+static step_t *const steps[NET_STEPS] = {{
 {functions}}};
 
 void net_run(const int8_t *frame_in, int8_t *frame_out)

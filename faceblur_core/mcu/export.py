@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from faceblur_core.errors import FaceblurError, MissingDependency
-from faceblur_core.mcu.board import STACK_BYTES, Simulated, missing_tools, simulate
+from faceblur_core.errors import FaceblurError, MissingDependency, UsageMistake
+from faceblur_core.mcu.board import STACK_BYTES, NotSimulated, Simulated, missing_tools, simulate
 from faceblur_core.mcu.boards import Board
 from faceblur_core.mcu.codegen import TEMPLATES, arena_bytes, generate
 from faceblur_core.mcu.draw import drawing
-from faceblur_core.mcu.graph import Graph, UnsupportedOperator, parse, self_contained
+from faceblur_core.mcu.graph import Graph, parse, self_contained
 from faceblur_core.mcu.host import HostNetwork
 from faceblur_core.mcu.modeldata import model_data
 from faceblur_core.mcu.oracle import Oracle
@@ -41,32 +43,59 @@ def export(
 ) -> Report:
     """Write everything that a network needs on a board into a folder, and return the report.
 
+    The folder is empty, or holds an earlier export, of which ``main.c`` and ``CMakeLists.txt`` stay as they are.
+
     :param name: of the network, for titles
     :param model: full-int8 .tflite file
     :param frames: input frames on which the C code is compared with tflite-micro, on this machine and on the simulated board
     :param say: told what is done next
-    :raises UnsupportedOperator: if no C can be generated; the model's files are written nevertheless
+    :raises UsageMistake: if the folder holds something else
+    :raises UnsupportedOperator: if no C can be generated; an earlier export stays whole, else the model's files are written
     :raises FaceblurError: if the network does not fit the board or is no full-int8 network; as above
     """
+    earlier = _earlier(folder)
     model = self_contained(model)
     graph = parse(model)
-    save(folder / "model_int8.tflite", model)
-    for file, text in model_data(model, graph).items():
-        save(folder / file, text.encode())
+    files = {"model_int8.tflite": model} | {file: text.encode() for file, text in model_data(model, graph).items()}
+    notes: list[str] = []
     try:
         plan = smallest_that_fits(plans(graph, options.recompute), board.ram_bytes, STACK_BYTES)
         sources = generate(plan, f"{name} for {board.title}")
-    except UnsupportedOperator as error:
-        raise UnsupportedOperator(f"{error.message}; only model_int8.tflite and model_data.c are in {folder}") from None
-    for file, text in sources.items():
-        save(folder / file, text.encode())
-    save(folder / "plan.svg", drawing(plan).encode())
-    for file in ("main.c", "CMakeLists.txt"):
-        save(folder / file, (TEMPLATES / file).read_bytes())
-    report = _checked(name, model, graph, plan, sources, board, frames, options, say)
-    save(folder / "report.json", report.as_json(board).encode())
-    save(folder / "report.md", report.as_markdown(board).encode())
+        kept = [file for file in _YOURS if (folder / file).exists()]
+        if changed := [file for file in kept if (folder / file).read_bytes() != (TEMPLATES / file).read_bytes()]:
+            notes.append(f"{' and '.join(changed)} in {folder} stayed as before; what is deleted there is written anew")
+        report = _checked(name, model, graph, plan, sources, board, frames, options, notes, say)
+    except FaceblurError as error:
+        if earlier:
+            raise type(error)(f"{error.message}; the earlier export in {folder} is unchanged") from None
+        _save(folder, files)
+        raise type(error)(f"{error.message}; only model_int8.tflite and model_data.c are in {folder}") from None
+    files |= {file: text.encode() for file, text in sources.items()}
+    files |= {file: (TEMPLATES / file).read_bytes() for file in _YOURS if file not in kept}
+    files["plan.svg"] = drawing(plan).encode()
+    files["report.json"], files["report.md"] = report.as_json(board).encode(), report.as_markdown(board).encode()
+    _save(folder, files)
     return report
+
+
+_YOURS = ("main.c", "CMakeLists.txt")  # written once, for people to go on with
+
+
+def _earlier(folder: Path) -> bool:
+    """Return whether a whole export is in a folder. :raises UsageMistake: if something else is"""
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        report = json.loads((folder / "report.json").read_bytes())
+        if isinstance(report, dict) and "arena_bytes" in report:
+            return True
+    if found - {"model_int8.tflite", "model_data.c", "model_data.h"}:  # these are of an export that failed
+        raise UsageMistake(f"{folder} holds files and no report.json of an earlier export; choose a new folder")
+    return False
+
+
+def _save(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        save(folder / name, content)
 
 
 def _checked(
@@ -78,11 +107,11 @@ def _checked(
     board: Board,
     frames: Sequence[Bytes],
     options: Options,
+    notes: list[str],
     say: Say,
 ) -> Report:
-    notes: list[str] = []
     expected = _expected(model, frames, notes)
-    mismatches = 0 if expected is not None else None
+    mismatches: int | None = None
     if expected is not None:
         say(f"comparing {len(frames)} pictures on this machine")
         try:
@@ -105,7 +134,7 @@ def _checked(
         stack_bytes=simulated.stack_bytes if simulated else None,
         flash_bytes=simulated.flash_bytes if simulated else None,
         instructions=sum(simulated.instructions.values()) if simulated else None,
-        pictures=len(frames) if expected is not None else 0,
+        pictures=len(frames) if mismatches is not None else 0,
         mismatches=mismatches,
         simulated_pictures=len(simulated.outputs) if simulated else 0,
         machine=simulated.machine if simulated else None,
@@ -148,7 +177,11 @@ def _simulated(
     if board.simulated_as != board.core.lower().replace("+", "plus"):
         notes.append(f"simulated with the instructions of {board.simulated_as}, for QEMU has no machine with {board.core}")
     say(f"running {len(frames)} pictures on the simulated {board.title}")
-    return simulate(sources, plan, frames, board.simulated_as, board.ram_bytes, board.flash_bytes, timeout=options.timeout)
+    try:
+        return simulate(sources, plan, frames, board.simulated_as, board.ram_bytes, board.flash_bytes, timeout=options.timeout)
+    except NotSimulated as error:
+        notes.append(error.message)
+        return None
 
 
 def _vela(model: bytes, board: Board, notes: list[str]) -> VelaEstimate | None:

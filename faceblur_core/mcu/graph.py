@@ -23,7 +23,7 @@ class Tensor:
     """One tensor of a graph."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  #: of the graph's inputs -1 where a size other than that of the batch is not fixed
     dtype: str  #: NumPy's name of it
     scales: NDArray[np.float32]  #: one, or one per channel, or none
     zero_points: NDArray[np.int64]  #: as many
@@ -64,6 +64,16 @@ class Graph:
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    def only_input(self) -> Tensor:
+        """Return the input. :raises FaceblurError: if there is not just one, or its size is not fixed"""
+        if len(self.inputs) != 1:
+            raise FaceblurError(f"the network has {len(self.inputs)} inputs; those with one can be exported")
+        found = self.tensors[self.inputs[0]]
+        if min(found.shape, default=1) < 1:
+            size = " x ".join("?" if size < 0 else str(size) for size in found.shape)
+            raise FaceblurError(f"the network's input is {size}; make the file anew with a fixed size")
+        return found
 
     def is_int8(self) -> bool:
         """Return whether everything that goes in and comes out is int8."""
@@ -112,9 +122,13 @@ def _graph(content: Any, schema: Any, model: bytes) -> Graph:
     body = content.subgraphs[0]
     dtypes = {value: _DTYPES[name] for name, value in vars(schema.TensorType).items() if name in _DTYPES}
     kinds = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    inputs = _indices(body.inputs)
 
-    def tensor(record: Any) -> Tensor:
-        shape = tuple(int(size) for size in record.shape) if record.shape is not None else ()
+    def tensor(index: int, record: Any) -> Tensor:
+        shape = _indices(record.shape)
+        signature = _indices(record.shapeSignature)
+        if index in inputs and len(signature) == len(shape):
+            shape = (*shape[:1], *(-1 if size == -1 else fixed for fixed, size in zip(shape[1:], signature[1:], strict=True)))
         dtype = dtypes.get(record.type, "")
         stored = _stored(content.buffers[record.buffer], model)
         data = None
@@ -141,9 +155,9 @@ def _graph(content: Any, schema: Any, model: bytes) -> Graph:
         return Operator(index, kind, _indices(record.inputs), _indices(record.outputs), MappingProxyType(options))
 
     graph = Graph(
-        tuple(tensor(record) for record in body.tensors),
+        tuple(tensor(index, record) for index, record in enumerate(body.tensors)),
         tuple(operator(index, record) for index, record in enumerate(body.operators)),
-        _indices(body.inputs),
+        inputs,
         _indices(body.outputs),
     )
     _check(graph)

@@ -247,7 +247,7 @@ def table_of(operator: Operator, graph: Graph) -> Table:
     source, out = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
     values = range(-128, 128)
     if operator.kind == "LOGISTIC":
-        return tuple(_clamp(_logistic(value, source, out)) for value in values)
+        return _logistic_table(operator, source, out)
     if operator.kind == "RELU6":  # keeps the scale
         low, high = source.zero_point, quantized(6.0, source)
         return tuple(min(max(value, low), high) for value in values)
@@ -259,9 +259,57 @@ def table_of(operator: Operator, graph: Graph) -> Table:
 TABLES = ("QUANTIZE", "LOGISTIC", "RELU", "RELU6")  #: the operators that are tables
 
 
-def _logistic(value: int, source: Tensor, out: Tensor) -> int:
-    exact = 1 / (1 + math.exp(-source.scale * (value - source.zero_point)))
-    return math.floor(exact / out.scale + 0.5) + out.zero_point
+def _logistic_table(operator: Operator, source: Tensor, out: Tensor) -> Table:
+    if (out.scale, out.zero_point) != (1 / 256, -128):
+        raise UnsupportedOperator(f"{operator} has an output whose scale and zero point are not 1/256 and -128")
+    multiplier, shift = fixed_point(source.scale * (1 << 27))
+    radius = math.floor(15 * 2.0 ** (27 - shift))
+
+    def output(value: int) -> int:
+        if abs(value) >= radius:
+            return 127 if value > 0 else -128
+        return min(_shifted(_logistic(scaled(value, multiplier, shift)), 23) - 128, 127)
+
+    return tuple(output(value - source.zero_point) for value in range(-128, 128))
+
+
+def _logistic(x: int) -> int:
+    """Return 1 / (1 + exp(-x)) as tflite-micro works it out in integers: x has 27 binary places, what comes out has 31."""
+    if x == 0:
+        return 1 << 30
+    half = (_exponential(-abs(x)) + (1 << 31)) // 2
+    found = _fixed(48 / 17, 29) + _times(half, _fixed(-32 / 17, 29))  # of 1 / half by Newton's method, 29 places
+    for _ in range(3):
+        found += 4 * _times(found, (1 << 29) - _times(half, found))
+    positive = min(2 * found, (1 << 31) - 1)
+    return positive if x > 0 else (1 << 31) - 1 - positive
+
+
+def _exponential(x: int) -> int:
+    """Return exp(x) for x < 0, places as above: a series for what is left of a quarter, times a constant for each bit."""
+    rest = x % (1 << 25) - (1 << 25)
+    y = 16 * rest + (1 << 28)  # from the middle, -1/8, on; 31 places
+    y2 = _times(y, y)
+    series = _shifted(_times(_shifted(_times(y2, y2), 2) + _times(y2, y), _fixed(1 / 3, 31)) + y2, 1)
+    middle = _fixed(math.exp(-1 / 8), 31)
+    found = middle + _times(middle, y + series)
+    for exponent in range(-2, 4):
+        if (rest - x) >> (27 + exponent) & 1:
+            found = _times(found, _fixed(math.exp(-(2.0**exponent)), 31))
+    return found
+
+
+def _fixed(value: float, places: int) -> int:
+    return round(value * (1 << places))
+
+
+def _times(a: int, b: int) -> int:
+    """Return the product of two numbers of which one has 31 binary places."""
+    return scaled(a, b, 0)
+
+
+def _shifted(value: int, places: int) -> int:
+    return scaled(value, 1 << 31, -places)
 
 
 def _clamp(value: int) -> int:

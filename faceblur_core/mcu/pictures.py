@@ -40,7 +40,7 @@ def pixels(photo: Image, shape: tuple[int, int, int]) -> Floats:
 
 
 def _endless(graph: Graph, inputs: Iterable[Floats]) -> Iterator[Bytes]:
-    shape = graph.tensors[graph.inputs[0]].shape[1:]
+    shape = graph.only_input().shape[1:]
     for batch in inputs:
         yield from quantized(graph, batch)
     for value in (-128, 0, 127):

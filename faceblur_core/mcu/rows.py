@@ -117,10 +117,9 @@ def row_program(graph: Graph, recompute: Iterable[Edge] = ()) -> RowProgram:
 
     :param recompute: inputs of operators that are computed a second time for them, from the frame on, instead of being kept
     :raises UnsupportedOperator: naming the first operator that has no kernel, with its index
-    :raises FaceblurError: if it is not a full-int8 network with one input
+    :raises FaceblurError: if it is not a full-int8 network with one input of a fixed size
     """
-    if len(graph.inputs) != 1:
-        raise FaceblurError(f"the network has {len(graph.inputs)} inputs; those with one can be exported")
+    graph.only_input()
     for operator in graph.operators:
         _check(operator, graph)
     try:
@@ -153,7 +152,7 @@ class _Lowering:
         self.steps: list[Step] = []
         self.buffers: dict[_Key, Buffer] = {}
         self.frame_buffers: list[Buffer] = []
-        self.names: dict[tuple[str, str], int] = defaultdict(int)
+        self.names: dict[str, set[str]] = defaultdict(set)
         self.uses: dict[_Key, int] = defaultdict(int)
         self._count({(index, 0) for index in graph.outputs})
 
@@ -184,7 +183,7 @@ class _Lowering:
         offset = 0
         for index in self.graph.outputs:
             offset += self._to_frame((index, 0), offset)
-        source = self.graph.tensors[self.graph.inputs[0]]
+        source = self.graph.only_input()
         for buffer in self.buffers.values():
             _set_padding(buffer)
         output = self.graph.tensors[self.graph.outputs[0]]
@@ -232,7 +231,7 @@ class _Lowering:
         """Make the steps that compute a tensor into a part of a buffer; return those that write it."""
         tensor, operator = self.graph.tensors[key[0]], self.producers.get(key[0])
         if operator is None:
-            return [self._step(f"load_{buffer.name}", Load(), (), buffer, channel, tensor.shape[-1], -1)]
+            return [self._step(self._unique(f"load_{buffer.name}", "step"), Load(), (), buffer, channel, tensor.shape[-1], -1)]
         sources = self._sources(key)
         if operator.kind in TABLES:
             steps = self._fill(sources[0], buffer, channel)
@@ -331,8 +330,11 @@ class _Lowering:
         return self._unique(label, kind)
 
     def _unique(self, label: str, kind: str) -> str:
-        self.names[kind, label] += 1
-        return label if self.names[kind, label] == 1 else f"{label}_{self.names[kind, label]}"
+        given, name, number = self.names[kind], label, 2
+        while name in given:
+            name, number = f"{label}_{number}", number + 1
+        given.add(name)
+        return name
 
 
 def _then(first: Table | None, second: Table | None) -> Table | None:
@@ -387,7 +389,8 @@ def _transpose_convolution(operator: Operator, tensors: list[Tensor | None], out
         raise UnsupportedOperator(f"{operator} has weights that are not int8 constants")
     height, width = weights.data.shape[1:3]
     factor = operator.options["strideH"]
-    if not height == width == factor == operator.options["strideW"] or out.shape[1] != factor * source.shape[1]:
+    sizes = tuple(factor * size for size in source.shape[1:3])
+    if not height == width == factor == operator.options["strideW"] or out.shape[1:3] != sizes:
         raise UnsupportedOperator(f"{operator} has windows that overlap; its kernel should be as large as its stride")
     sums = weights.data.astype(np.int64).sum(3)
     outs: tuple[tuple[Requantization, ...], ...] = tuple(
@@ -400,6 +403,8 @@ def _pad(operator: Operator, tensors: list[Tensor | None], out: Tensor) -> Pad:
     amounts = tensors[1]
     if amounts is None or amounts.data is None or amounts.data.size != 8 or amounts.data.reshape(4, 2)[0].any():
         raise UnsupportedOperator(f"{operator} pads something else than rows, columns and channels by constants")
+    if amounts.data.min() < 0:
+        raise UnsupportedOperator(f"{operator} cuts off instead of padding")
     (_, top, left, front) = amounts.data.reshape(4, 2)[:, 0]
     given = tensors[2] if len(tensors) > 2 else None
     value = int(given.data.ravel()[0]) if given is not None and given.data is not None else out.zero_point

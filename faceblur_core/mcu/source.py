@@ -76,9 +76,9 @@ def from_file(path: Path, photos: Iterable[Image], count: int) -> Int8Network:
     """
     model = read_model(path)
     graph = parse(model)
-    shape = graph.tensors[graph.inputs[0]].shape
-    if len(graph.inputs) != 1 or len(shape) != 4 or shape[0] != 1:
-        raise UsageMistake(f"{path} does not take one picture of 1 x H x W x C")
+    shape = graph.tensors[graph.inputs[0]].shape if len(graph.inputs) == 1 else ()
+    if len(shape) != 4 or shape[0] != 1 or min(shape) < 1:
+        raise UsageMistake(f"{path} does not take one picture of a fixed size (1 x H x W x C); make it anew with such an input")
     batches = [pixels(photo, (shape[1], shape[2], shape[3])) for photo in photos]
     if not graph.is_int8():
         model = quantize(quantizable(model), batches)
