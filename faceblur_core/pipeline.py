@@ -40,6 +40,7 @@ class MaskShape:
     A box of width w and height h about (cx, cy) becomes the ellipse (or rectangle) about the same centre with the
     axes ``grow * w`` and ``grow * h``. Inside it the mask is 1; outside it falls to 0 over ``feather / 2`` times the
     axes. Where a box ends at the image's edge, the face goes on beyond it: there the outline runs straight to the edge.
+    One that ends at two adjoining edges becomes a rectangle: an ellipse would leave the image's corner open.
     A detector's pixel mask is taken as it is.
     """
 
@@ -69,9 +70,9 @@ class MaskShape:
         dx: Floats = ((np.arange(left, right) + 0.5 - cx) / rx).astype(np.float32)
         dy: Floats = ((np.arange(top, bottom) + 0.5 - cy) / ry).astype(np.float32)
         near_x, near_y = EDGE * (x2 - x1), EDGE * (y2 - y1)
-        dx = _towards_edges(dx, cut_low=x1 <= near_x, cut_high=x2 >= width - near_x)
-        dy = _towards_edges(dy, cut_low=y1 <= near_y, cut_high=y2 >= height - near_y)
-        round_ = self.shape == "ellipse"
+        cut_x, cut_y = (x1 <= near_x, x2 >= width - near_x), (y1 <= near_y, y2 >= height - near_y)
+        dx, dy = _towards_edges(dx, *cut_x), _towards_edges(dy, *cut_y)
+        round_ = self.shape == "ellipse" and not (any(cut_x) and any(cut_y))
         alpha = np.sqrt(np.add.outer(dy**2, dx**2)) if round_ else np.maximum.outer(np.abs(dy), np.abs(dx))
         feather = max(self.feather, 1e-6)  # 0 means a hard edge
         np.subtract(1 + feather, alpha, out=alpha)  # in place from here on: a face can fill a large photo
@@ -81,7 +82,7 @@ class MaskShape:
         np.maximum(region, alpha, out=region)
 
 
-def _towards_edges(offsets: Floats, *, cut_low: bool, cut_high: bool) -> Floats:
+def _towards_edges(offsets: Floats, cut_low: bool, cut_high: bool) -> Floats:
     """Return the offsets from the centre with those on a cut-off side set to 0: the outline does not close there."""
     if cut_low:
         offsets = np.maximum(offsets, 0)

@@ -39,6 +39,7 @@ def exif(**tags: object) -> Image.Exif:
     made = Image.Exif()
     if "orientation" in tags:
         made[274] = tags["orientation"]
+    made[270] = "a secret caption"
     made[271] = "Camera Works"
     made[305] = "Camera firmware 9"
     details = made.get_ifd(0x8769)

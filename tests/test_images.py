@@ -225,6 +225,9 @@ def test_pages_of_different_sizes_stay_different():
     photo = read_photo(photos.frames([SMOOTH, SMOOTH[:30, :45]], "TIFF"))
     again = read_photo(encode_photo(hide(photo)))
     assert [frame.pixels.shape for frame in again.frames] == [(40, 60, 3), (30, 45, 3)]
+    for form in set(FORMATS) - {"TIFF"}:
+        with pytest.raises(UnreadableImage, match="no pictures of different sizes; choose tiff"):
+            encode_photo(photo, form)
 
 
 def test_deep_pages_stay_deep():
@@ -234,7 +237,10 @@ def test_deep_pages_stay_deep():
     with tifffile.TiffWriter(buffer) as writer:
         for picture in MOVING:
             writer.write(photos.deep(picture), photometric="rgb")
-    again = read_photo(encode_photo(read_photo(buffer.getvalue())))
+    photo = read_photo(buffer.getvalue())
+    with pytest.raises(UnreadableImage, match="no more than one 16-bit picture, the file has 3; choose tiff"):
+        encode_photo(photo, "PNG")
+    again = read_photo(encode_photo(photo))
     assert [np.array_equal(frame.pixels, photos.deep(picture)) for frame, picture in zip(again.frames, MOVING, strict=True)] == [
         True
     ] * 3
@@ -320,7 +326,21 @@ def test_previews_are_marked_in_every_format():
         assert read_photo(written).made == "preview", form
 
 
+def nested_tiff(photometric, **options):
+    """A TIFF file as cameras write it: a preview, and the photo inside its page."""
+    import tifffile
+
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(SMOOTH[::4, ::4], photometric="rgb", subifds=1, metadata=None, **options)
+        writer.write(photos.deep(SMOOTH[..., 0]), photometric=photometric, metadata=None)
+    return buffer.getvalue()
+
+
 REFUSED = {
+    "raw photo": (nested_tiff("cfa", subfiletype=1), "raw photos are not supported"),
+    "dng": (photos.deep_tiff(SMOOTH, extratags=[(50706, "B", 4, bytes([1, 4, 0, 0]), True)]), "raw photos are not supported"),
+    "pictures in a page": (nested_tiff("minisblack"), "TIFF with pictures inside its pages"),
     "8 and 16 bits": (mixed_tiff(SMOOTH, photos.deep(SMOOTH)), "pages of 8 and of 16 bits"),
     "planar": (
         photos.deep_tiff(np.moveaxis(photos.deep(SMOOTH), 2, 0), planarconfig="separate", metadata=None),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from faceblur_core.errors import UsageMistake
 from faceblur_core.pipeline import DetectAndObfuscate, MaskShape, TiledDetector, Tiling, UnionDetector
+from faceblur_core.run.checks import checked_share
 from faceblur_core.types import Detections, Ellipse, box_iou
 
 sizes = st.integers(1, 120)
@@ -60,6 +61,8 @@ def test_the_grow_factor_is_exact():
         ([30, 70, 60, 120], np.s_[-1, 35:55]),
         ([0, 0, 20, 20], np.s_[0, 0]),
         ([80, 80, 100, 100], np.s_[-1, -1]),
+        ([-50, -50, 3, 3], np.s_[:3, :3]),
+        ([97, -50, 150, 3], np.s_[:3, -3:]),
     ],
 )
 def test_faces_at_the_borders_are_hidden_up_to_them(box, line, shape):
@@ -251,6 +254,13 @@ def test_an_ellipse_turns_the_way_it_says(angle, inside, outside):
     area = Ellipse(50, 50, 20, 5, angle).inside(100, 100)
     assert area[inside[1], inside[0]] and not area[outside[1], outside[0]]
     assert area.sum() == pytest.approx(np.pi * 100, rel=0.03)
+
+
+def test_a_face_that_left_through_a_corner_breaks_no_contract():
+    shape = MaskShape(grow=1.0)
+    for box in ([-50, -50, 3, 3], [-50, -54, -2, 2]):
+        method = DetectAndObfuscate(fixed((box, 1)), lambda image, mask: image | (mask > 0)[..., None], shape)
+        assert (checked_share(IMAGE, method(IMAGE)) > 0) == (box[2] > 0)
 
 
 def test_nothing_found_means_the_very_same_picture():

@@ -123,6 +123,7 @@ def test_bad_files_do_not_stop_the_others(cli, portrait, tmp_path, astronaut):
         "text.jpg": b"just words",
         "truncated.jpg": good[: len(good) // 2],
         "phone.heic": b"\0\0\0\x18ftypheic",
+        "camera.cr2": photos.encoded(astronaut, "TIFF"),  # Pillow reads the preview in it
         "bomb.png": photos.png_bomb(),
     }
     for name, data in bad.items():
@@ -226,6 +227,16 @@ def test_a_folder_that_cannot_be_written_is_reported(portrait, tmp_path):
     out.chmod(0o755)
     assert done.returncode == 1 and "Permission denied" in done.stderr and "Traceback" not in done.stderr
     assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("name", ["locked/x.jpg", "y" * 300 + ".jpg"])
+@pytest.mark.parametrize("option", ["-o", "--manifest", "--export-detections", "--keep"])
+def test_a_name_that_cannot_be_looked_up_is_one_line(portrait, tmp_path, option, name):
+    (tmp_path / "locked").mkdir(mode=0)
+    output = ("-o", tmp_path / "out") if option != "-o" else ()
+    done = without_privilege(["run", "-m", "haar", portrait / "portrait.png", *output, option, tmp_path / name])
+    (tmp_path / "locked").chmod(0o755)
+    assert done.returncode in (1, 2) and str(tmp_path / name) in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_full_disk_leaves_no_half_file(portrait, tmp_path):
@@ -366,6 +377,24 @@ def test_boxes_can_be_edited_and_fed_back(cli, portrait, tmp_path, astronaut):
     assert np.abs(a - b).mean() < 0.2  # boxes in a manifest are rounded to a hundredth of a pixel
 
 
+def test_the_manifest_of_a_resumed_run_is_fed_back_with_its_last_rows(cli, portrait, tmp_path):
+    base = ("run", "-m", "haar", portrait, "-o", tmp_path / "a", "--manifest", tmp_path / "m.jsonl", "--resume")
+    photo = (portrait / "portrait.png").read_bytes()
+    Image.new("RGB", (512, 512)).save(portrait / "portrait.png")
+    assert cli(*base).code == 0
+    (portrait / "portrait.png").write_bytes(photo)  # another version
+    assert cli(*base, "--set", "detector.min_neighbors=999").code == cli(*base).code == 0
+    assert [len(row["detections"]) for row in rows(tmp_path / "m.jsonl")] == [0, 0, 1]
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "b", "--detections", tmp_path / "m.jsonl")
+    assert "1 with faces (1 in all), 0 without" in result.out and result.code == 0
+
+
+def test_rows_without_a_checksum_that_differ_are_an_error(cli, portrait, tmp_path):
+    boxes = [{"file": "portrait.png", "detections": [{"box": [at, 90, at + 50, 150]}]} for at in (100, 200)]
+    result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "b", "--detections", boxed(tmp_path, *boxes))
+    assert result.code == 1 and "has 2 rows for it that differ" in result.err
+
+
 def boxed(tmp_path, *rows_):
     """Write given boxes, one row per argument."""
     (tmp_path / "boxes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows_))
@@ -442,6 +471,10 @@ def test_odd_file_names_are_handled(cli, portrait, tmp_path):
     result = cli(*base)
     assert result.code == 0 and f"{len(odd) + 2} with faces" in result.out, result.err
     assert f"{len(odd) + 2} done before" in cli(*base, "--resume").out
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    for more in (("--dry-run",), ("--resume", "--manifest", tmp_path / "n.jsonl")):
+        done = spawn("run", "-m", "haar", portrait, "-o", tmp_path / "\udcff", *more, env=strict)
+        assert done.returncode == 0 and "/\\udcff" in done.stdout, done.stderr
     assert cli("run", "-m", "haar", portrait / ("y" * 300 + ".png"), "-o", tmp_path / "b").code == 2
 
 
@@ -481,10 +514,20 @@ def test_resuming_harms_no_file_that_is_no_manifest(cli, portrait, tmp_path):
 
 
 def test_a_run_that_cannot_start_leaves_the_old_manifest(cli, portrait, tmp_path):
-    (tmp_path / "m.jsonl").write_text('{"input": "old"}\n')
-    base = ("run", "-m", "yolo", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl", "--overwrite")
-    assert cli(*base, "--set", "detector.weights=nowhere.pt").code == 2
-    assert (tmp_path / "m.jsonl").read_text() == '{"input": "old"}\n'
+    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    old.write_text('{"input": "old"}\n')
+    base = ("run", "-m", "yolo", portrait, "-o", tmp_path / "out", "--overwrite")
+    for files in (("--manifest", old, "--export-detections", new), ("--manifest", new, "--export-detections", old)):
+        assert cli(*base, *files, "--set", "detector.weights=nowhere.pt").code == 2
+        assert old.read_text() == '{"input": "old"}\n' and not new.exists()
+
+
+def test_old_boxes_are_emptied_though_no_file_gives_new_ones(cli, portrait, tmp_path):
+    (tmp_path / "faces.jsonl").write_text('{"input": "portrait.png", "detections": []}\n')
+    (portrait / "portrait.png").write_text("no picture")
+    base = ("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--overwrite")
+    assert cli(*base, "--export-detections", tmp_path / "faces.jsonl").code == 1
+    assert (tmp_path / "faces.jsonl").read_text() == ""
 
 
 def test_a_hand_edited_last_row_without_its_line_end_counts(cli, portrait, tmp_path):
@@ -506,6 +549,9 @@ def test_a_glob_may_write_beside_its_photos(cli, portrait, monkeypatch):
     monkeypatch.chdir(portrait.parent)
     result = cli("run", "-m", "haar", "in/*.png", "-o", ".")
     assert result.out.startswith("1 photo") and (portrait.parent / "portrait.png").exists()
+    assert "1 with faces" in cli("run", "-m", "haar", "*", "-o", "out").out
+    again = cli("run", "-m", "haar", "*", "-o", "out", "--overwrite")
+    assert again.out.startswith("2 photos") and again.code == 0 and not (portrait.parent / "out" / "out").exists()
     assert "'..' after a wildcard" in cli("run", "-m", "haar", "*/../in/*.png", "-o", "deep").err
 
 
@@ -597,7 +643,10 @@ def test_a_method_without_boxes_does_not_say_that_there_is_no_face(cli, portrait
     assert cli(*base, "-m", "wipe").code == 0
     assert rows(tmp_path / "m.jsonl")[0]["outcome"] == "faces" and rows(tmp_path / "m.jsonl")[0]["detections"] is None
     result = cli("run", portrait / "bright.png", "-m", "haar", "-o", tmp_path / "b", "--detections", tmp_path / "m.jsonl")
-    assert result.code == 2 and "needs a list 'detections'" in result.err
+    assert result.code == 1 and "has no boxes for it, only null" in result.err and not (tmp_path / "b").exists()
+    assert cli("run", portrait / "portrait.png", "-m", "haar", "-o", tmp_path / "a", *base[4:], "--resume").code == 0
+    result = cli("run", portrait, "-m", "haar", "-o", tmp_path / "c", "--detections", tmp_path / "m.jsonl")
+    assert "1 with faces (1 in all), 0 without, 1 failed" in result.out
 
 
 def test_a_photo_without_given_boxes_is_not_passed_through(cli, portrait, tmp_path):

@@ -1,5 +1,6 @@
 """``faceblur run`` on videos: moving composites of real photos with known truth, odd files, damaged files, Ctrl-C."""
 
+import io
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -16,7 +18,7 @@ from PIL import Image
 
 from conftest import spawn
 from faceblur_core.errors import UnreadableImage
-from faceblur_core.media.video import ENCODERS, VideoReader, _closest
+from faceblur_core.media.video import ENCODERS, Picture, VideoReader, _closest
 from faceblur_core.run.video import overlapped
 from faceblur_core.tracking import gap_count
 
@@ -205,6 +207,66 @@ def test_pixel_format_codec_and_colours_are_kept(cli, scene, head, tmp_path, nam
         assert np.abs(before[210:].astype(int) - after[210:]).mean() < 5
 
 
+TRANSPARENT = {
+    "film.mov": ("prores_ks", "yuva444p10le", "prores"),
+    "title.mov": ("qtrle", "argb", "prores"),
+    "web.webm": ("libvpx-vp9", "yuva420p", "vp9"),
+    "sharp.webm": ("libvpx-vp9", "yuva444p", "vp9"),
+    "old.webm": ("libvpx", "yuva420p", "vp8"),
+    "planes.mkv": ("ffv1", "yuva420p", "ffv1"),
+    "grey.mkv": ("ffv1", "ya8", "ffv1"),
+    "deep.mkv": ("ffv1", "rgba64le", "ffv1"),
+    "packed.avi": ("ffv1", "bgra", "ffv1"),
+    "stills.mov": ("png", "rgba", "prores"),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+def test_transparency_is_kept_under_the_mask_too(cli, scene, head, tmp_path, name):
+    codec, pix_fmt, written = TRANSPARENT[name]
+    pictures, places = walk(scene, head, 6, start=100)
+    alpha = np.zeros((*scene.shape[:2], 1), np.uint8)
+    alpha[:, :160], alpha[80:160, :120] = 255, 128
+    more = {"libvpx": {"auto-alt-ref": "0"}, "libvpx-vp9": {"strict": "experimental"}}.get(codec)
+    path = videos.write(tmp_path / name, [np.dstack([picture, alpha]) for picture in pictures], codec, pix_fmt, options=more)
+    base = ("run", "-m", "haar+solid", path, "--detections", given(tmp_path, name, places), "-o")
+    result = cli(*base, tmp_path / "out")
+    assert result.code == 0, result.err
+    with VideoReader(tmp_path / "out" / name, 10**8) as reader:
+        assert reader.stream.codec_context.codec.canonical_name == written
+        seen = [item.frame.to_ndarray(format="rgba") for item in reader if isinstance(item, Picture)]
+    for picture, place in zip(seen, places, strict=True):
+        assert picture[inner(place)][..., :3].mean() < 25
+        assert np.abs(picture[..., 3].astype(int) - alpha[..., 0]).mean() < 2
+    result = cli(*base, tmp_path / "x.mkv", "--video-encoder", "libx264")
+    assert result.code == 1 and "libx264 loses the video's transparency in matroska; choose another" in result.err
+
+
+def test_transparency_that_begins_within_a_video_is_refused(cli, scene, tmp_path):
+    path = tmp_path / "stills.mov"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *scene.shape[:2], "pal8"
+        for number in range(3):
+            buffer = io.BytesIO()
+            Image.fromarray(scene).quantize(16).save(buffer, "PNG", **({"transparency": 0} if number == 2 else {}))
+            packet = av.Packet(buffer.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 25)
+            container.mux(packet)
+    result = cli("run", "-m", "haar", path, "-o", tmp_path / "out")
+    assert result.code == 1 and "the video becomes transparent after 0.1 s; split it there" in result.err, result.err
+
+
+def test_a_transparent_video_keeps_its_rotation_flag(cli, scene, tmp_path):
+    path = tmp_path / "turned.mkv"
+    clear = np.dstack([scene, np.full(scene.shape[:2], 128, np.uint8)])
+    videos.write(path, [clear] * 3, "libvpx-vp9", "yuva420p", rotation=90)
+    assert cli("run", "-m", "haar", path, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl").code == 0
+    assert rows(tmp_path / "m.jsonl")[0]["width"] == scene.shape[0]
+    with av.open(str(tmp_path / "out" / "turned.mkv")) as container:
+        assert next(container.decode(video=0)).rotation == 90
+
+
 def given(folder, name, places):
     """Write the true boxes of a walk, to be hidden without a detector."""
     boxes = [{"frame": t, "box": [x + 20, y + 20, x + 76, y + 84]} for t, (x, y) in enumerate(places)]
@@ -246,16 +308,16 @@ def test_a_cover_picture_is_left_out_and_subtitles_are_kept(cli, scene, head, tm
                     packet.stream = copies[index]
                     container.mux(packet)
     result = cli("run", "-m", "haar", path, "-o", tmp_path / "out")
-    assert result.code == 0, result.err
+    assert result.code == 0 and "stream 1 (subtitle) is copied as it is, and may tell where or who" in result.err
     with av.open(str(tmp_path / "out" / "rich.mkv")) as container:
         assert [stream.type for stream in container.streams] == ["video", "subtitle"]
         assert container.streams[1].language in ("deu", "ger")
     assert videos.packets(path, "subtitle") == videos.packets(tmp_path / "out" / "rich.mkv", "subtitle")
+    result = cli("run", "-m", "haar", path, "-o", tmp_path / "bare", "--no-subtitles")
+    assert result.code == 0 and "is copied" not in result.err and b"Hello" not in (tmp_path / "bare" / "rich.mkv").read_bytes()
 
 
 def photo_bytes(pixels):
-    import io
-
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG")
     return buffer.getvalue()
@@ -317,6 +379,23 @@ def test_damaged_files(cli, clip, tmp_path):
     result = cli("run", "-m", "haar", folder, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
     assert result.code == 1 and len(result.err.splitlines()) == 6 and "internal error" not in result.err, result.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.mp4"]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("tv.ts", "libx264"), ("tv.mpg", "mpeg1video")])
+def test_a_file_that_was_joined_of_several_keeps_its_times_and_sound(cli, scene, tmp_path, name, codec):
+    one, joined, out = (tmp_path / place for place in (f"one.{name}", name, "out.mkv"))
+    videos.write(one, [np.roll(scene, t, axis=1) for t in range(25)], codec, audio="mp2", options={"b": "3M"})
+    joined.write_bytes(one.read_bytes() * 3)
+    result = cli("run", "-m", "haar", joined, "-o", out, "--detections", given(tmp_path, name, []))
+    assert result.code == 0 and result.err.endswith("places where time begins anew; the rest follows what was before: 2\n")
+    times, sound = videos.times(out), videos.packets(out, "audio")
+    assert len(times) == 75 and np.diff(times).min() > 0.038 and np.diff(times).max() < 0.2
+    assert [data for data, _ in sound] == [data for data, _ in videos.packets(joined, "audio")]
+    heard = [time for _, time in sound]
+    assert np.diff(heard).min() > 0.02 and np.diff(heard).max() < 0.2
+    for part in range(3):  # sound and picture stay together
+        together = times[25 * part] - heard[len(heard) // 3 * part]
+        assert together == pytest.approx(videos.times(one)[0] - videos.packets(one, "audio")[0][1], abs=0.05)
 
 
 def test_what_is_left_of_a_damaged_video_survives(cli, scene, head, tmp_path):
@@ -425,6 +504,8 @@ def test_encoders_and_their_options(cli, clip, tmp_path):
         assert result.code == 2 and message in result.err and result.err.count("\n") == 1
     result = cli(*base, tmp_path / "bad.mkv", "--preset", "warp")
     assert result.code == 1 and "cannot be encoded with libx264" in result.err and not (tmp_path / "bad.mkv").exists()
+    result = cli(*base, tmp_path / "bad.mkv", "--encoder-option", "tnue=grain")
+    assert result.code == 1 and "libx264 has no option tnue" in result.err and not (tmp_path / "bad.mkv").exists()
 
 
 def test_too_many_pixels_are_refused(cli, tmp_path):
@@ -438,11 +519,14 @@ def test_runs_in_a_process_of_its_own_say_nothing_else(clip, tmp_path):
     assert done.returncode == 0 and done.stderr == "" and done.stdout.startswith("1 video")
 
 
-def test_a_reader_holds_few_pictures(clip):
+def test_a_reader_holds_few_pictures(clip, tmp_path, monkeypatch):
     with VideoReader(clip[0], 10**8) as reader:
         assert reader.size == (240, 320) and reader.seconds == pytest.approx(1.6, abs=0.1) and reader.made == ""
     with pytest.raises(UnreadableImage):
         VideoReader(clip[0].parent / "nothing.mp4", 10**8)
+    monkeypatch.chdir(tmp_path)
+    os.link(clip[0], "10:30.mp4")
+    VideoReader(Path("10:30.mp4"), 10**8).close()  # its name begins with no protocol
 
 
 @pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile {}\n", "#EXTM3U\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n"])
@@ -480,6 +564,7 @@ def test_the_nearest_pixel_format_is_chosen():
     assert _closest("bgr24", h264) == "yuv444p"
     assert _closest("p010le", h264) == "yuv420p10le"
     assert _closest("yuv422p12le", h264) == "yuv422p10le"
+    assert _closest("yuva444p12le", ["yuv422p10le", "yuv444p10le", "yuva444p10le"]) == "yuva444p10le"
     assert set(ENCODERS) >= {"libx264", "libx265", "h264_nvenc"}
 
 

@@ -71,7 +71,7 @@ def write(
             for packet in _tone(sound, seconds):
                 container.mux(packet)
         for picture, time in zip(pictures, times, strict=True):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgba" if picture.shape[2] == 4 else "rgb24")
             space, spread = (tags or {}).get("colorspace"), (tags or {}).get("color_range")
             frame = frame.reformat(format=pix_fmt, dst_colorspace=space, dst_color_range=spread)
             frame.pts, frame.time_base = time, tick

@@ -13,6 +13,7 @@ from typing import NoReturn, TextIO
 import click
 
 from faceblur_core import __version__
+from faceblur_core.cli.output import printable
 from faceblur_core.errors import FaceblurError, UnknownName
 from faceblur_core.hookspecs import Kind
 from faceblur_core.plugins import installed_plugins
@@ -83,7 +84,11 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         print("faceblur: interrupted", file=sys.stderr)
         return 130
-    except OSError as error:  # nobody reads our output any more, as after `head`, or it went to a full disk
+    except OSError as error:
+        if error.filename is not None:  # a name too long, a folder of somebody else's
+            print(f"faceblur: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
+            return 1
+        # nobody reads our output any more, as after `head`, or it went to a full disk
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

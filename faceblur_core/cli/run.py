@@ -17,15 +17,19 @@ from faceblur_core.cli.output import printable, progress_bar, tell_passed_over
 from faceblur_core.errors import UsageMistake
 
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from rich.progress import Progress, TaskID
 
     from faceblur_core.media.video import Encoding
     from faceblur_core.methods import Method
     from faceblur_core.run.batch import Batch
     from faceblur_core.run.jobs import Job, Plan
-    from faceblur_core.run.manifest import DetectionsWriter, ManifestWriter, Row
+    from faceblur_core.run.manifest import Row, RowFile
     from faceblur_core.run.people import People
     from faceblur_core.tracking import Tracking
+
+    F = TypeVar("F", bound=RowFile)
 
 WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
 
@@ -96,6 +100,7 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
     "--other-below", type=click.FloatRange(-1, 1), help="Likeness below which it is surely another's. Default: the embedder's."
 )
 @click.option("--no-audio", is_flag=True, help="Leave the sound of videos out.")
+@click.option("--no-subtitles", is_flag=True, help="Leave subtitles out; a drone's tell where it was.")
 @click.option(
     "--video-encoder", metavar="NAME", help="Such as libx264, libsvtav1, h264_nvenc. Default: for each video's own codec."
 )
@@ -139,6 +144,7 @@ def run(
     from faceblur_core.options import parse_settings
     from faceblur_core.plugins import installed_plugins
     from faceblur_core.run.jobs import plan_jobs
+    from faceblur_core.run.manifest import DetectionsWriter, ManifestWriter
 
     if not output_name:
         raise UsageMistake("-o is empty; name a folder, or a file for one photo")
@@ -157,10 +163,14 @@ def run(
     _check_free(plan, flags)
     if dry_run:
         for job in plan.jobs:
-            click.echo(f"{job.source} -> {job.target}")
+            click.echo(printable(f"{job.source} -> {job.target}"))
         return
     batch = _batch(found, form, manifest, detections, max_megapixels, workers, flags)
-    with _manifest(manifest, flags) as writer, _export(exported, flags) as export, only_our_limit():
+    with (
+        _opened(ManifestWriter, manifest, flags) as writer,
+        _opened(DetectionsWriter, exported, flags) as export,
+        only_our_limit(),
+    ):
         failed = _work(plan, dataclasses.replace(batch, writer=writer, export=export), output)
     if failed:
         sys.exit(1)
@@ -212,7 +222,12 @@ def _encoding(flags: dict[str, Any]) -> Encoding:
             raise UsageMistake(f"--encoder-option {text!r} is not of the form name=value")
         options.append((name, value))
     return Encoding(
-        flags["video_encoder"] or "", flags["crf"], flags["preset"] or "", tuple(options), audio=not flags["no_audio"]
+        flags["video_encoder"] or "",
+        flags["crf"],
+        flags["preset"] or "",
+        tuple(options),
+        audio=not flags["no_audio"],
+        subtitles=not flags["no_subtitles"],
     )
 
 
@@ -317,31 +332,12 @@ def _check_free(plan: Plan, flags: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _manifest(path: Path | None, flags: dict[str, Any]) -> Iterator[ManifestWriter | None]:
-    from faceblur_core.run.manifest import ManifestWriter
-
+def _opened(kind: type[F], path: Path | None, flags: dict[str, Any]) -> Iterator[F | None]:
     if path is None:
         yield None
         return
-    writer = ManifestWriter(path, resume=flags["resume"], overwrite=flags["overwrite"])
-    try:
-        yield writer
-    finally:
-        writer.close()
-
-
-@contextlib.contextmanager
-def _export(path: Path | None, flags: dict[str, Any]) -> Iterator[DetectionsWriter | None]:
-    from faceblur_core.run.manifest import DetectionsWriter
-
-    if path is None:
-        yield None
-        return
-    writer = DetectionsWriter(path, resume=flags["resume"], overwrite=flags["overwrite"])
-    try:
-        yield writer
-    finally:
-        writer.close()
+    with contextlib.closing(kind(path, resume=flags["resume"], overwrite=flags["overwrite"])) as file:
+        yield file
 
 
 def _work(plan: Plan, batch: Batch, output: Path) -> bool:
@@ -351,7 +347,7 @@ def _work(plan: Plan, batch: Batch, output: Path) -> bool:
     counts: Counter[str] = Counter(error=len(plan.unreadable))
     faces = left_open = 0
     for folder, reason in plan.unreadable:
-        click.echo(f"faceblur: {folder}: {reason}", err=True)
+        click.echo(f"faceblur: {printable(str(folder))}: {reason}", err=True)
         if batch.writer:
             batch.writer.write(Row(input=str(folder), outcome="error", error=reason))
     with progress_bar("anonymizing", len(plan.jobs)) as progress, contextlib.ExitStack() as stack:
@@ -422,4 +418,4 @@ def _summary(counts: Counter[str], faces: int, kind: str, output: Path, *, previ
         parts.append(f"{counts['error']} failed")
     total = counts.total()
     mark = " (previews, NOT anonymized)" if preview else ""
-    return f"{total} {kind}{'' if total == 1 else 's'}: {', '.join(parts)} -> {output}{mark}"
+    return f"{total} {kind}{'' if total == 1 else 's'}: {', '.join(parts)} -> {printable(str(output))}{mark}"

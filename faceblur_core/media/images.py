@@ -33,6 +33,7 @@ BMP_MARKS = {"anonymized": b"FBLR", "preview": b"FBPV"}  #: the same, in four by
 PREVIEW = f"{_NOT_ANONYMIZED}{__version__}"  #: written into previews instead
 DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 90}
 DEFAULT_MAX_PIXELS = 200_000_000  #: of all frames together
+NO_RAW = "raw photos are not supported; convert it to 16-bit TIFF or PNG"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ FORMATS: Mapping[str, Format] = {
 FORMAT_OF = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
 
 # All that --keep-metadata keeps. What is not named here may hold a place, a thumbnail, a serial number or a comment: GPS,
-# the thumbnail's directory, maker notes, owner and serial numbers, user comments, XMP, IPTC, Photoshop blocks.
-KEPT_TAGS = (Base.ImageDescription, Base.Make, Base.Model, Base.DateTime, Base.Artist, Base.Copyright)
+# the thumbnail's directory, maker notes, owner and serial numbers, captions and comments, XMP, IPTC, Photoshop blocks.
+KEPT_TAGS = (Base.Make, Base.Model, Base.DateTime, Base.Artist, Base.Copyright)
 _TIMES = "DateTimeOriginal DateTimeDigitized OffsetTime OffsetTimeOriginal OffsetTimeDigitized SubsecTimeOriginal"
 _EXPOSURE = "ExposureTime FNumber ExposureProgram ISOSpeedRatings ExifVersion ShutterSpeedValue ApertureValue ExposureMode"
 _LIGHT = "BrightnessValue ExposureBiasValue MaxApertureValue MeteringMode LightSource Flash WhiteBalance SceneCaptureType"
@@ -249,23 +250,34 @@ def _depth(image: PillowImage.Image, form: str, data: bytes) -> int:
             raise UnreadableImage("16-bit grey PNG with a transparent colour is not supported; convert it to 16-bit RGBA")
         return 16 if data[24] == 16 else 8
     if form == "TIFF":
-        return _tiff_depth(image)
+        return _tiff_depth(image, data)
     return 8
 
 
-def _tiff_depth(image: PillowImage.Image) -> int:
+def _tiff_depth(image: Any, data: bytes) -> int:
     """Return 8 or 16. :raises UnreadableImage: if pages differ in depth or profile, or one would lose something."""
+    if data[8:10] == b"CR" or image.tag_v2.get(254, 0) & 1:  # CR2; a preview comes first
+        raise UnreadableImage(NO_RAW)
     depths, profiles = set(), set()
     for number in range(getattr(image, "n_frames", 1)):
         image.seek(number)
+        _check_whole(image)
         depths.add(_page_depth(image))
-        profiles.add(image.tag_v2.get(34675))  # type: ignore[attr-defined]
+        profiles.add(image.tag_v2.get(34675))
     image.seek(0)
     if len(profiles) > 1:
         raise UnreadableImage("a TIFF whose pages have different colour profiles is not supported; split it")
     if len(depths) > 1:
         raise UnreadableImage("a TIFF with pages of 8 and of 16 bits is not supported; split it")
     return depths.pop()
+
+
+def _check_whole(page: Any) -> None:
+    """Most raw photos are TIFF files, too: Pillow reads their preview. :raises UnreadableImage: if there is more to a page."""
+    if 50706 in page.tag_v2 or page.tag_v2.get(262) in (32803, 34892):  # DNGVersion; what a sensor saw
+        raise UnreadableImage(NO_RAW)
+    if 330 in page.tag_v2:
+        raise UnreadableImage("a raw photo, or a TIFF with pictures inside its pages, is not supported; convert it to plain TIFF")
 
 
 def _page_depth(page: Any) -> int:
@@ -417,6 +429,11 @@ def encode_pixels(pixels: NDArray[np.uint8], form: str, **options: Any) -> bytes
 def check_format(photo: Photo, form: str) -> None:
     """:raises UnreadableImage: if a picture of that format could not hold all of the photo."""
     can = FORMATS[form]
+    if len(photo.frames) > 1 and form != "TIFF":
+        if any(frame.depth == 16 for frame in photo.frames):
+            raise UnreadableImage(f"{form} holds no more than one 16-bit picture, the file has {len(photo.frames)}; choose tiff")
+        if len({frame.pixels.shape[:2] for frame in photo.frames}) > 1:
+            raise UnreadableImage(f"{form} holds no pictures of different sizes; choose tiff")
     for frame in photo.frames:
         if frame.depth not in can.depths:
             raise UnreadableImage(f"{form} has no 16-bit pictures; choose png or tiff")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from av import Packet, VideoFrame
     from av.container import InputContainer, OutputContainer
     from av.stream import Stream
+    from av.video.codeccontext import VideoCodecContext
     from av.video.format import VideoFormat
     from av.video.stream import VideoStream
 
@@ -53,6 +54,8 @@ DEMUXERS = (
 )
 #: What WebM may hold; any other Matroska is .mkv.
 WEBM_CODECS = frozenset(("vp8", "vp9", "av1", "opus", "vorbis", "webvtt"))
+#: What reads the transparency of these codecs where the file says that there is one: FFmpeg's own decoders leave it out.
+ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 FASTEST = 240  #: frames per second; a rate above it is a wrong guess of the demuxer's
 
 # From AVColorSpace, as frames have it, to the numbers by which swscale calls the same matrices.
@@ -69,16 +72,20 @@ class Encoder:
     speed: str = ""  #: its option for speed against size
     pace: str = ""  #: default of that option
     more: Mapping[str, str] = field(default_factory=dict)
+    alpha: tuple[str, ...] = ()  #: the containers in which it keeps transparency
 
 
+_WEB = ("webm", "matroska")
+_VP9 = {"b": "0", "row-mt": "1", "deadline": "good", "strict": "experimental"}  # as transparency beside 4:2:2 and 4:4:4 counts
+_VP8 = {"b": "20M", "deadline": "good", "auto-alt-ref": "0"}  # with such references it takes no transparency
 ENCODERS: Mapping[str, Encoder] = {
     "libx264": Encoder("h264", "crf", 18, "preset", "medium"),
     "libx265": Encoder("hevc", "crf", 20, "preset", "medium", {"x265-params": "log-level=error"}),
     "libsvtav1": Encoder("av1", "crf", 26, "preset", "8"),
-    "libvpx-vp9": Encoder("vp9", "crf", 24, "cpu-used", "4", {"b": "0", "row-mt": "1", "deadline": "good"}),
-    "libvpx": Encoder("vp8", "crf", 8, "cpu-used", "4", {"b": "20M", "deadline": "good"}),
-    "prores_ks": Encoder("prores"),
-    "ffv1": Encoder("ffv1", more={"level": "3", "slicecrc": "1"}),
+    "libvpx-vp9": Encoder("vp9", "crf", 24, "cpu-used", "4", _VP9, _WEB),
+    "libvpx": Encoder("vp8", "crf", 8, "cpu-used", "4", _VP8, _WEB),
+    "prores_ks": Encoder("prores", alpha=("mov", "matroska")),
+    "ffv1": Encoder("ffv1", more={"level": "3", "slicecrc": "1"}, alpha=("mp4", "matroska", "avi")),
     "mpeg4": Encoder("mpeg4", more={"flags": "+qscale", "global_quality": str(3 * 118)}),
     "mjpeg": Encoder("mjpeg", more={"flags": "+qscale", "global_quality": str(2 * 118)}),
     "h264_nvenc": Encoder("h264", "cq", 20, "preset", "p5", {"rc": "vbr", "b": "0"}),
@@ -94,6 +101,7 @@ ENCODERS: Mapping[str, Encoder] = {
 FALLBACKS: Mapping[str, tuple[str, ...]] = {
     "webm": ("libvpx-vp9", "libsvtav1"),
     "avi": ("mpeg4", "ffv1"),
+    "mov": ("libx264", "libx265", "prores_ks"),
     "": ("libx264", "libx265", "ffv1"),
 }
 
@@ -107,6 +115,7 @@ class Encoding:
     preset: str = ""  #: the encoder's own word for speed against size
     options: tuple[tuple[str, str], ...] = ()  #: more of the encoder's options
     audio: bool = True  #: whether sound is copied
+    subtitles: bool = True
 
     def __post_init__(self) -> None:
         if self.encoder and self.encoder not in ENCODERS:
@@ -149,7 +158,7 @@ class Picture:
         return rgb
 
     def hide(self, before: Image, after: Image, mask: Mask | None) -> None:
-        """Carry over to the frame what a method changed from ``before`` (as :meth:`rgb`) to ``after``.
+        """Carry over to the frame what a method changed from ``before`` (as :meth:`rgb`) to ``after``; not its transparency.
 
         :param mask: H x W, what counts as changed in any case; None: every pixel counts
         """
@@ -176,7 +185,10 @@ class Picture:
             here, there = _plane(self.frame, index), _plane(hidden, index)
             down, across = -(-self.frame.height // here.shape[0]), -(-self.frame.width // here.shape[1])
             part = here[rows.start // down :, columns.start // across :][: there.shape[0], : there.shape[1]]
-            np.copyto(part, there, where=_reduced(touched[rows, columns], *there.shape[:2])[..., None])
+            where = _reduced(touched[rows, columns], *there.shape[:2])[..., None] & _coloured(
+                self.frame.format, index, there.shape[2]
+            )
+            np.copyto(part, there, where=where)
 
 
 def _stored(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -209,6 +221,22 @@ def _plane(frame: VideoFrame, index: int) -> NDArray[Any]:
     return np.asarray(lines[:, : plane.width * size].reshape(plane.height, plane.width, size))
 
 
+def _coloured(form: VideoFormat, index: int, size: int) -> NDArray[np.bool_]:
+    """Return which of the ``size`` bytes of a pixel, in one plane, are not its transparency."""
+    mine = [part for part in form.components if part.plane == index]
+    coloured = np.ones(size, np.bool_)
+    if any(part.is_alpha for part in mine):
+        place = 0 if len(mine) == 1 else form.name.index("a")  # names of packed formats begin with the order: bgra64le
+        coloured.reshape(len(mine), -1)[place] = False
+    return coloured
+
+
+def _has_alpha(pixel_format: str) -> bool:
+    from av.video.format import VideoFormat
+
+    return any(part.is_alpha for part in VideoFormat(pixel_format, 64, 64).components)
+
+
 def _reduced(touched: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
     """Return, height x width, where any pixel of the block that stands behind a sample of a smaller plane is touched."""
     down, across = -(-touched.shape[0] // height), -(-touched.shape[1] // width)
@@ -221,6 +249,50 @@ def _reduced(touched: NDArray[np.bool_], height: int, width: int) -> NDArray[np.
         for column in range(across):
             any_ |= whole[row::down, column::across]
     return any_
+
+
+class _Joined:
+    """Lets time go on where it begins anew, in a file that was joined of several: all streams are moved alike.
+
+    :param back: seconds; decoding times go back farther only where files were joined
+    """
+
+    def __init__(self, back: Fraction) -> None:
+        self._back = back
+        self._offsets = [Fraction(0)]  #: seconds, of each part
+        self._part: dict[int, int] = {}  #: where each stream is
+        self._last: dict[int, Fraction] = {}  #: time of the last packet of each stream of pictures or sound, as moved, seconds
+        self._now = Fraction(0)
+
+    def move(self, packet: Packet[Any]) -> bool:
+        """Give a packet its time in the whole; return whether it is the first of another part."""
+        parts = len(self._offsets)
+        time = packet.pts if packet.dts is None and packet.stream.type != "video" else packet.dts
+        if time is not None:
+            self._place(packet, time * packet.time_base)
+        moved = round(self._offsets[self._part.get(packet.stream.index, 0)] / packet.time_base)
+        if moved:
+            packet.pts = None if packet.pts is None else packet.pts + moved
+            packet.dts = None if packet.dts is None else packet.dts + moved
+        return len(self._offsets) > parts
+
+    def _place(self, packet: Packet[Any], time: Fraction) -> None:
+        """Find the part of a packet, and where that part begins."""
+        index = packet.stream.index
+        mine, last = self._part.get(index, 0), self._last.get(index)
+        parts = range(mine, len(self._offsets))
+        fitting = [part for part in parts if last is None or time + self._offsets[part] >= last - self._back]
+        if not fitting:
+            fitting = [len(self._offsets)]
+            self._offsets.append(max(self._last.values()) - time)
+        # One stream may come to the end of its part after another has left it.
+        part = min(fitting, key=lambda part: abs(time + self._offsets[part] - self._now))
+        if last is not None and part != mine:
+            step = packet.duration * packet.time_base if packet.duration else Fraction(1, 25)
+            self._offsets[part] = max(self._offsets[part], last + step - time)
+        self._part[index] = part
+        if packet.stream.type != "subtitle":  # these come in any order
+            self._last[index] = self._now = time + self._offsets[part]
 
 
 class VideoReader:
@@ -236,7 +308,7 @@ class VideoReader:
         self.notes: Counter[str] = Counter()  #: what could not be read or is left out, and how often
         try:
             self._container: InputContainer = av.open(
-                str(source) if isinstance(source, Path) else source,
+                str(source.absolute()) if isinstance(source, Path) else source,  # FFmpeg takes a colon for the end of a protocol
                 "r",
                 metadata_errors="replace",
                 container_options={"format_whitelist": ",".join(DEMUXERS)},
@@ -255,14 +327,17 @@ class VideoReader:
         if not videos or "image2" in self._container.format.name or self._container.format.name.endswith("_pipe"):
             raise UnreadableImage("it has no video that can be read")
         self.stream: VideoStream = max(videos, key=lambda stream: stream.width * stream.height)
-        self.stream.thread_type = "AUTO"
-        self.stream.codec_context.options = {"max_pixels": str(max_pixels)}  # the pictures may be larger than the file says
+        self._decoder = _decoder(self.stream)
+        self._decoder.thread_type = "AUTO"
+        self._decoder.options = {"max_pixels": str(max_pixels)}  # the pictures may be larger than the file says
         width, height = self.stream.width, self.stream.height
         if width * height > max_pixels:
             raise UnreadableImage(f"{width} x {height} pixels are more than {max_pixels / 1e6:g} megapixels (--max-megapixels)")
         self.copied = [stream for stream in streams if self._is_copied(stream, audio=audio)]
         self._last: int | None = None
         self._index = 0
+        self._joined = _Joined(max(Fraction(1, 5), 4 / self.rate))
+        self.matrix: NDArray[np.int32] | None = None  #: the nine numbers of the display matrix
         self._orientation = 1
         self._items = self._read()
         self._ahead: list[Picture | Packet[Any]] = []
@@ -355,6 +430,8 @@ class VideoReader:
                 self.notes[f"damaged places ({_reason(error)})"] += 1
 
     def _items_of(self, packet: Packet[Any]) -> Iterator[Picture | Packet[Any]]:
+        if self._joined.move(packet):
+            self.notes["places where time begins anew; the rest follows what was before"] += 1
         if packet.stream is self.stream:
             yield from self._decode(packet)
         elif packet.size:  # an empty one ends its stream
@@ -364,24 +441,27 @@ class VideoReader:
         import av
 
         try:
-            frames = packet.decode()
+            frames = self._decoder.decode(packet)
+            # Only the decoder that was opened with the file is told how the pictures are turned.
+            turned = packet.decode() if self._index == 0 and self._decoder is not self.stream.codec_context else frames
         except av.error.EOFError:
             return
         except av.error.FFmpegError as error:
             self.notes[f"damaged packets of the video ({_reason(error)})"] += 1
             return
+        if self._index == 0 and turned:
+            assert isinstance(turned[0], av.VideoFrame)
+            self.matrix = _matrix(turned[0])
+            self._orientation = _orientation(self.matrix)
         for frame in frames:
-            assert isinstance(frame, av.VideoFrame)
             yield self._picture(frame)
 
     def _picture(self, frame: VideoFrame) -> Picture:
         if frame.is_corrupt:
             self.notes["damaged pictures, repaired by the decoder"] += 1
         if frame.format.has_palette or frame.format.is_bit_stream:
-            frame = frame.reformat(format="rgb24")
-        if self._index == 0:
-            self._orientation = _orientation(frame)
-        elif (frame.width, frame.height) != (self.first.width, self.first.height):
+            frame = _unfolded(frame)
+        if self._index and (frame.width, frame.height) != (self.first.width, self.first.height):
             raise UnreadableImage("the size of the picture changes within the video; split it there")
         tick = self.stream.time_base or Fraction(1, 90_000)
         step = max(1, round(1 / (self.rate * tick)))
@@ -407,6 +487,27 @@ class VideoReader:
         self.close()
 
 
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    """Return what decodes a stream. :raises FaceblurError: if it would lose the transparency"""
+    from av.codec import CodecContext
+
+    if stream.metadata.get("alpha_mode") != "1":
+        return stream.codec_context
+    name = ALPHA_DECODERS.get(stream.codec_context.codec.canonical_name)
+    try:
+        if name:
+            return cast("VideoCodecContext", CodecContext.create(name, "r"))
+    except ValueError:  # this installation does not have it
+        pass
+    raise FaceblurError(f"the transparency of {stream.codec_context.name} cannot be read; convert the video to ProRes or FFV1")
+
+
+def _unfolded(frame: VideoFrame) -> VideoFrame:
+    """Return a frame of a palette or of bits as one of bytes, with transparency if any of it is transparent."""
+    made = frame.reformat(format="bgra")
+    return made if (_plane(made, 0)[..., 3] < 255).any() else frame.reformat(format="rgb24")
+
+
 def _is_still(stream: Stream) -> bool:
     from av.stream import Disposition
 
@@ -426,9 +527,8 @@ def _matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
         return None
 
 
-def _orientation(frame: VideoFrame) -> int:
-    """Return EXIF's number for the display matrix of a frame; a slanted one counts as the nearest."""
-    matrix = _matrix(frame)
+def _orientation(matrix: NDArray[np.int32] | None) -> int:
+    """Return EXIF's number for a display matrix; a slanted one counts as the nearest."""
     if matrix is None:
         return 1
     a, b, c, d = (int(np.sign(matrix[i])) if abs(matrix[i]) > 1 << 15 else 0 for i in (0, 1, 3, 4))
@@ -496,9 +596,13 @@ class VideoWriter:
         try:
             self._container.metadata["comment"] = software
             self.stream = self._add_video(muxer, encoding)
-            copies = {stream.index: self._add_copy(stream, muxer) for stream in reader.copied}
+            copied = (stream for stream in reader.copied if encoding.subtitles or stream.type != "subtitle")
+            copies = {stream.index: self._add_copy(stream, muxer) for stream in copied}
             self._copies = {index: stream for index, stream in copies.items() if stream is not None}
             self._container.start_encoding()
+            unknown = sorted(dict(encoding.options).keys() & self.stream.codec_context.options)  # what it left over
+            if unknown:
+                raise FaceblurError(f"{self.encoder} has no option {unknown[0]}; correct --encoder-option")
         except (av.error.FFmpegError, ValueError) as error:
             self.abandon()
             raise FaceblurError(
@@ -534,23 +638,25 @@ class VideoWriter:
             context.codec_tag = "hvc1"  # the one that Apple's players read
         if first.interlaced_frame and self.encoder in ("libx264", "libx265"):
             context.flags |= 1 << 18 | 1 << 29  # interlaced DCT and motion estimation
-        matrix = _matrix(first)
-        if matrix is not None and self._reader.orientation != 1:
-            stream.set_display_matrix(matrix.tolist())
+        if self._reader.matrix is not None and self._reader.orientation != 1:
+            stream.set_display_matrix(self._reader.matrix.tolist())
         made: VideoStream = stream
         return made
 
     def _add_copy(self, source: Stream, muxer: str) -> Stream | None:
         if source.codec_context.name not in self._container.supported_codecs:
-            advice = "name an output that ends in .mkv" + (
-                ", or leave the sound out by --no-audio" if source.type == "audio" else ""
+            advice = "the sound out by --no-audio" if source.type == "audio" else "subtitles out by --no-subtitles"
+            raise FaceblurError(
+                f"{muxer} holds no {source.type} of the kind {source.codec_context.name}; "
+                f"name an output that ends in .mkv, or leave {advice}"
             )
-            raise FaceblurError(f"{muxer} holds no {source.type} of the kind {source.codec_context.name}; {advice}")
         try:
             stream = self._container.add_stream_from_template(source)
         except ValueError:
             self.notes[f"stream {source.index} ({source.type}) cannot be copied and is left out"] += 1
             return None
+        if source.type == "subtitle":
+            self.notes[f"stream {source.index} (subtitle) is copied as it is, and may tell where or who"] += 1
         if source.time_base:
             stream.time_base = source.time_base
         if source.language:
@@ -562,6 +668,8 @@ class VideoWriter:
         """Encode one picture. :raises FaceblurError: if the file cannot be written."""
         frame = picture.frame
         if frame.format.name != self.pixel_format:
+            if _has_alpha(frame.format.name) and not _has_alpha(self.pixel_format):
+                raise FaceblurError(f"the video becomes transparent after {picture.time:.1f} s; split it there")
             frame = frame.reformat(format=self.pixel_format)
         if frame.pts is not None and frame.duration:
             self._durations[frame.pts] = frame.duration
@@ -613,11 +721,16 @@ def _choose(encoder: str, codec: str, pixel_format: str, muxer: str, held: set[s
 
     :param encoder: the user's choice, or empty
     :param held: the names of the codecs that the container holds
-    :raises FaceblurError: if this installation cannot run the encoder
+    :raises FaceblurError: if this installation cannot run the encoder, or it would lose the video's transparency
     """
     usual = [name for name, row in ENCODERS.items() if row.codec == codec and "_" not in name.removesuffix("_ks")]
     fitting = [name for name in (*usual, *FALLBACKS.get(muxer, FALLBACKS[""])) if name in held]
     candidates = [encoder] if encoder else fitting
+    if _has_alpha(pixel_format):
+        candidates = [name for name in candidates if muxer in ENCODERS[name].alpha]
+        if not candidates:
+            able = ", ".join(name for name, row in ENCODERS.items() if muxer in row.alpha)
+            raise FaceblurError(f"{encoder} loses the video's transparency in {muxer}; choose another --video-encoder: {able}")
     for name in candidates:
         if (found := _closest(pixel_format, _formats(name))) == pixel_format.replace("yuvj", "yuv"):
             return name, found
@@ -647,7 +760,8 @@ def _closest(pixel_format: str, known: list[str]) -> str:
         form, mine = VideoFormat(name, 64, 64), VideoFormat(wanted, 64, 64)
         missing = _chroma(mine) - _chroma(form)
         bits = mine.components[0].bits - form.components[0].bits
-        return max(0, missing), max(0, bits), abs(missing), abs(bits), len(form.components)
+        opaque = _has_alpha(wanted) and not _has_alpha(name)
+        return opaque, max(0, missing), max(0, bits), abs(missing), abs(bits), len(form.components)
 
     return min((name for name in known if name not in ("cuda", "qsv", "amf")), key=loss, default=wanted)
 

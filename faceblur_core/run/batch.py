@@ -19,13 +19,22 @@ from typing import Any, Literal
 
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.files import write_whole
-from faceblur_core.media.images import DEFAULT_MAX_PIXELS, PREVIEW, SOFTWARE, Photo, check_format, encode_photo, read_photo
+from faceblur_core.media.images import (
+    DEFAULT_MAX_PIXELS,
+    NO_RAW,
+    PREVIEW,
+    SOFTWARE,
+    Photo,
+    check_format,
+    encode_photo,
+    read_photo,
+)
 from faceblur_core.media.video import Encoding, VideoReader, is_video
 from faceblur_core.methods import Method
 from faceblur_core.pipeline import DetectAndObfuscate, close, model_files
 from faceblur_core.plugins import distribution_versions
 from faceblur_core.run.checks import checked_share
-from faceblur_core.run.jobs import Job
+from faceblur_core.run.jobs import RAW_PHOTOS, Job
 from faceblur_core.run.manifest import (
     DetectionsWriter,
     GivenDetections,
@@ -96,7 +105,11 @@ class Batch:
             for _ in range(workers):
                 team.append(_Worker(self, stop))
                 idle.put(team[-1])
-            with contextlib.closing(self._work(jobs, idle, workers, _Context.of(self, team[0]), stop)) as rows:
+            context = _Context.of(self, team[0])
+            for file in (self.writer, self.export):
+                if file:
+                    file.begin()
+            with contextlib.closing(self._work(jobs, idle, workers, context, stop)) as rows:
                 yield from rows
         finally:
             for worker in team:
@@ -358,6 +371,8 @@ def _timed(row: Row, stage: str) -> Iterator[None]:
 
 def _read(path: Path) -> bytes:
     _check_regular(path)
+    if path.suffix.lower() in RAW_PHOTOS:  # Pillow would read the preview in it
+        raise UnreadableImage(NO_RAW)
     return path.read_bytes()
 
 

@@ -34,9 +34,10 @@ def checked_share(before: Image, result: Anonymized) -> float:
 def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
     """:raises FaceblurError: if a face was found and not hidden, or the picture is unchanged where the mask says otherwise."""
     found, mask = result.detections, result.mask
-    if found is not None and len(found) and highest < 0.5:
-        raise FaceblurError(f"the method found {len(found)} faces and hid nothing")
     boxes = found.boxes.tolist() if found is not None and found.mask is None else []
+    to_hide = 0 if found is None else len(found) - sum(_outside(box, *mask.shape) for box in boxes)
+    if to_hide and highest < 0.5:
+        raise FaceblurError(f"the method found {to_hide} faces and hid nothing")
     changed = [_changed(box, before, result.image, mask) for box in boxes]
     if any(changed) or highest < 0.5:
         return
@@ -45,13 +46,19 @@ def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
         raise FaceblurError("the method says that it hid something, but the picture is unchanged")
 
 
+def _outside(box: Sequence[float], height: int, width: int) -> bool:
+    """Return whether a box lies outside the picture, where there is nothing to hide: a face that has just left a video."""
+    x1, y1, x2, y2 = box
+    return x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height
+
+
 def _changed(box: Sequence[float], before: Image, after: Image, mask: Mask) -> bool:
     """Return whether the middle row of a box was changed. :raises FaceblurError: if the mask leaves the whole box open."""
     x1, y1, x2, y2 = box
     height, width = mask.shape
     left, top, right, bottom = max(0, int(x1)), max(0, int(y1)), min(width, math.ceil(x2)), min(height, math.ceil(y2))
     flat = x2 - x1 < 1e-3 or y2 - y1 < 1e-3
-    if not flat and (left >= right or top >= bottom):  # outside the picture there is nothing to hide
+    if not flat and _outside(box, height, width):
         return False
     row, column = min((top + bottom) // 2, height - 1), min((left + right) // 2, width - 1)
     if flat or (mask[row, column] < 0.5 and not (mask[top:bottom, left:right] >= 0.5).any()):

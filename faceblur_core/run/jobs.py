@@ -14,7 +14,7 @@ from faceblur_core.media.files import check_folder_above
 from faceblur_core.media.images import FORMAT_OF, FORMATS
 from faceblur_core.media.video import MUXERS, READ_ONLY, is_video, written_as
 
-# Photos that Pillow alone cannot read: in a folder they are errors, where other files are passed over.
+# Photos of which Pillow alone reads nothing, or a preview: in a folder they are errors, where other files are passed over.
 RAW_PHOTOS = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
 UNREADABLE_PHOTOS = frozenset((".heic", ".heif", ".jxl", ".jp2", ".j2k", ".psd", ".svg", *RAW_PHOTOS))
 
@@ -114,10 +114,12 @@ def _expand(text: str, output: Path, plan: Plan) -> Iterator[tuple[Path, str]]:
         for match in found:
             if ".." in match.relative_to(base).parts:
                 raise UsageMistake(f"{text}: '..' after a wildcard would lead out of the output folder")
+            if _inside(match, output) and not _inside(base, output):
+                continue  # written by an earlier run
             if match.is_dir():
                 inside = match.relative_to(base).as_posix()
                 yield from ((source, f"{inside}/{name}") for source, name in _walk(match, output, plan))
-            elif not (_inside(match, output) and not _inside(base, output)):
+            else:
                 yield match, match.relative_to(base).as_posix()
     else:
         raise UsageMistake(f"no file or folder {text}")

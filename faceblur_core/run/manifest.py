@@ -8,10 +8,9 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -72,57 +71,70 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
-class ManifestWriter:
-    """Appends rows to a file, each written out at once, so that a run that is cut off loses none. For many threads."""
+class RowFile:
+    """A file that rows are added to, each written out at once, so that a run that is cut off loses none. For many threads.
+
+    A run that cannot start leaves it as it was: an old one is emptied by :meth:`begin` or the first row.
+    """
+
+    called = ""  #: what messages say before its name
 
     def __init__(self, path: Path, *, resume: bool, overwrite: bool) -> None:
         """:raises UsageMistake: if the file exists and neither ``resume`` nor ``overwrite`` says what to do."""
-        if path.exists() and not (resume or overwrite):
-            raise UsageMistake(f"manifest {path} exists; continue it with --resume, or replace it with --overwrite")
+        old = path.exists()
+        if old and not (resume or overwrite):
+            raise UsageMistake(f"{self.called}{path} exists; continue it with --resume, or replace it with --overwrite")
         self.path = path
         self._lock = threading.Lock()
-        try:
+        self._begun, self._new, self._replace = False, not old, not resume
+        with self._named_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: TextIO = path.open("a", encoding="utf-8")
-            self._replace = not resume  #: an old manifest is emptied by the first row, not by a run that cannot start
+
+    def begin(self) -> None:
+        """Empty an old file that is to be replaced, once it is known that the run can start."""
+        with self._lock, self._named_errors():
+            self._begin()
+
+    def _begin(self) -> None:
+        if not self._begun and self._replace and self.path.is_file():
+            self._file.truncate(0)
+        self._begun = True
+
+    def _add(self, lines: Iterable[str]) -> None:
+        """:raises FaceblurError: if the file cannot be written, for example because the disk is full."""
+        with self._lock, self._named_errors():
+            self._begin()
+            self._file.writelines(lines)
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; one that was made for nothing is removed."""
+        with self._named_errors():
+            self._file.close()
+            if self._new and not self._begun:
+                self.path.unlink()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
-            raise FaceblurError(f"manifest {path}: {error.strerror}") from None
+            raise FaceblurError(f"{self.called}{self.path}: {error.strerror}") from None
+
+
+class ManifestWriter(RowFile):
+    """Adds a row for each file."""
+
+    called = "manifest "
 
     def write(self, row: Row) -> None:
         """:raises FaceblurError: if the file cannot be written, for example because the disk is full."""
-        try:
-            with self._lock:
-                if self._replace and self.path.is_file():
-                    self._file.truncate(0)
-                self._replace = False
-                self._file.write(json.dumps(asdict(row)) + "\n")
-                self._file.flush()
-        except OSError as error:
-            raise FaceblurError(f"manifest {self.path}: {error.strerror}") from None
-
-    def close(self) -> None:
-        try:
-            self._file.close()
-        except OSError as error:
-            raise FaceblurError(f"manifest {self.path}: {error.strerror}") from None
+        self._add([json.dumps(asdict(row)) + "\n"])
 
 
-class DetectionsWriter:
-    """Writes the faces of all files to a JSONL file, one row per picture: what ``--detections`` reads. For many threads.
-
-    :raises UsageMistake: if the file exists and neither ``resume`` nor ``overwrite`` says what to do
-    """
-
-    def __init__(self, path: Path, *, resume: bool, overwrite: bool) -> None:
-        if path.exists() and not (resume or overwrite):
-            raise UsageMistake(f"{path} exists; continue it with --resume, or replace it with --overwrite")
-        self.path = path
-        self._lock = threading.Lock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("a" if resume else "w", encoding="utf-8")
-        except OSError as error:
-            raise FaceblurError(f"{path}: {error.strerror}") from None
+class DetectionsWriter(RowFile):
+    """Adds the faces of a file, one row per picture: what ``--detections`` reads."""
 
     @contextlib.contextmanager
     def file(self, name: str, sha256: str) -> Iterator[Callable[[int | None, float | None, list[dict[str, Any]]], None]]:
@@ -137,16 +149,7 @@ class DetectionsWriter:
 
             yield write
             waiting.seek(0)
-            try:
-                with self._lock:
-                    shutil.copyfileobj(waiting, self._file)
-                    self._file.flush()
-            except OSError as error:
-                raise FaceblurError(f"{self.path}: {error.strerror}") from None
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):  # every row was flushed, and failed then if it had to
-            self._file.close()
+            self._add(waiting)
 
 
 def finished(path: Path) -> dict[str, dict[str, Any]]:
@@ -180,6 +183,7 @@ class GivenRow:
     sha256: str | None
     detections: list[dict[str, Any]]
     frames: frozenset[int] | None = None  #: the pictures that were spoken of one by one; None: all are
+    known: bool = True  #: False: null in place of a list, as the manifest has it for a video
 
 
 @dataclass
@@ -188,7 +192,8 @@ class GivenDetections:
 
     A row needs ``input`` (or ``file``), the photo's path as the manifest names it, or ``input_sha256``, or both, which
     must then fit; and ``detections``, a list of ``{"box": [x1, y1, x2, y2], "score": 0.9, "frame": 0}`` in pixels of the
-    upright photo. Without ``frame`` a box counts for every frame. An empty list says that the photo has no face.
+    upright photo. Without ``frame`` a box counts for every frame. An empty list says that the photo has no face, null that
+    its boxes are not known. Of the rows of one photo in one version, by name and checksum, the last counts.
 
     The rows of a video, as ``--export-detections`` writes them, have ``frame`` beside ``detections``: one row per picture,
     and none may be missing. Where one picture has two, the later counts.
@@ -198,12 +203,16 @@ class GivenDetections:
     _rows: list[GivenRow] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        whole: dict[tuple[object, ...], GivenRow] = {}
         frames: dict[tuple[str | None, str | None], dict[int, list[dict[str, Any]]]] = {}
         for number, row in read_rows(self.path):
             where = f"{self.path}, line {number}"
             found = row.get("detections")
             if row.get("outcome") == "error" and not found:
                 continue
+            known = found is not None or "detections" not in row or "frame" in row
+            if not known:
+                found = []
             if not isinstance(found, list):
                 raise UsageMistake(f"{where}: needs a list 'detections'")
             for item in found:
@@ -216,10 +225,12 @@ class GivenDetections:
                 _check_frame(row["frame"], where)
                 frames.setdefault((name, digest), {})[row["frame"]] = found
             else:
-                self._rows.append(GivenRow(name, digest, found))
+                again = (name, digest) if name and digest else (number,)
+                whole[again] = GivenRow(name, digest, found, known=known)
         for (name, digest), given in frames.items():
             items = [{**item, "frame": frame} for frame, found in given.items() for item in found]
-            self._rows.append(GivenRow(name, digest, items, frozenset(given)))
+            whole[name, digest] = GivenRow(name, digest, items, frozenset(given))
+        self._rows = list(whole.values())
 
     def find(self, name: str, source: Path, sha256: str) -> list[dict[str, Any]]:
         """Return the given faces of a photo; see :meth:`row_of`."""
@@ -228,17 +239,21 @@ class GivenDetections:
     def row_of(self, name: str, source: Path, sha256: str) -> GivenRow:
         """Return what was given for a file: the row with its path, else the row with its content.
 
-        :raises FaceblurError: if there is no row for it, if rows disagree, or if the photo is not the one of its row
+        :raises FaceblurError: if there is no row for it, or one without boxes, if rows disagree, or if the photo is not
+            the one of its row
         """
         names = {os.path.normpath(name), os.path.normpath(source), os.path.abspath(source)}
-        rows = [row for row in self._rows if row.name is not None and os.path.normpath(row.name) in names]
-        if any(row.sha256 not in (None, sha256) for row in rows):
+        named = [row for row in self._rows if row.name is not None and os.path.normpath(row.name) in names]
+        rows = [row for row in named if row.sha256 in (None, sha256)]
+        if named and not rows:
             raise FaceblurError(f"the row for it in {self.path} was made from another version of the photo (input_sha256)")
         rows = rows or [row for row in self._rows if row.sha256 == sha256]
         if not rows:
             raise FaceblurError(f"{self.path} has no row for it; an empty list of detections says that there is no face")
-        if any(row.detections != rows[0].detections for row in rows):
+        if any((row.detections, row.known) != (rows[0].detections, rows[0].known) for row in rows):
             raise FaceblurError(f"{self.path} has {len(rows)} rows for it that differ")
+        if not rows[0].known:
+            raise FaceblurError(f"{self.path} has no boxes for it, only null; --export-detections writes those of every picture")
         return rows[0]
 
 

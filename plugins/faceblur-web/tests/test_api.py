@@ -128,6 +128,8 @@ def test_a_method_without_its_model_is_said_to_be_unusable(make_client, monkeypa
         ({"set": ["mask.grow=99"]}, "bad option of mask: grow"),
         ({"set": ["mask.grow"]}, "set:"),
         ({"set": ["detector.min_neighbors=3"]}, "no option of method"),
+        ({"method": "haar", "set": ["detector.min_neighbors=0"]}, "detector.min_neighbors must be at least 1"),
+        ({"method": "haar|yunet", "set": ["detector.haar.min_neighbors=0.0"]}, "min_neighbors must be at least 1"),
         ({"set": ["mask.grow=2"] * 20}, "set:"),
         ({"format": "exe"}, "format:"),
         ({"quality": 1000}, "quality:"),

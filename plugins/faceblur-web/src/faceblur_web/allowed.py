@@ -48,7 +48,9 @@ class Wanted:
         """
         try:
             method = named(self.method, dict(self.settings))
-            method.resolved()
+            for name, value in method.resolved().items():
+                if name.endswith("min_neighbors") and value < 1:  # every hit of a cascade would be a face, thousands in a photo
+                    raise UsageMistake(f"{name} must be at least 1 over the web")
             return make(method)
         except UsageMistake:
             raise
