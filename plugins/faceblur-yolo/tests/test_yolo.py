@@ -1,5 +1,8 @@
 """Ultralytics models: the face model on real photos, person models by their head part, class filters, ONNX."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from skimage import data
@@ -38,6 +41,14 @@ def test_a_model_in_the_folder_of_models(shared, monkeypatch):
     detector = make(weights="yolov8p-face-v2.pt")
     assert detector.model_files == [shared / "models" / "yolov8p-face-v2.pt"]
     assert box_iou(FACE, detector(data.astronaut()).boxes[:1])[0, 0] > 0.7
+
+
+def test_pillow_stays_as_it_was(tmp_path):
+    """In a process of its own: Ultralytics is imported once."""
+    (tmp_path / "no.jpg").write_text("no picture")
+    command = [sys.executable, "-m", "faceblur_core", "run", "-m", "yolo", "no.jpg", "-o", "out.jpg"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("faceblur: no.jpg: not a picture")
 
 
 def test_the_confidence_is_used():

@@ -11,10 +11,16 @@ from unittest import mock
 
 
 def stay_offline() -> None:
-    """Set what Ultralytics reads when it is imported: no version check, no download, no telemetry, no pip."""
+    """Import Ultralytics as we want it: no version check, no download, no telemetry, no pip, and Pillow as it was."""
     os.environ.setdefault("YOLO_VERBOSE", "false")
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    from PIL import Image
+
+    pillows = Image.open
+    import ultralytics.utils  # noqa: F401
+
+    Image.open = pillows  # Ultralytics' own wants another package for what is no picture
 
 
 @contextlib.contextmanager
