@@ -52,7 +52,10 @@ def read_square(path: Path, size: int, *, grey: bool = False) -> Pictures:
     """
     import cv2
 
-    data = np.frombuffer(path.read_bytes(), np.uint8)
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise FaceblurError(f"{path}: {error.strerror}") from None
     picture: Any = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB) if data.size else None
     if picture is None:
         raise FaceblurError(f"{path} is no picture that can be read")
