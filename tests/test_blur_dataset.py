@@ -111,7 +111,7 @@ def test_nothing_to_blur_and_interruptions_leave_nothing(photos, tmp_path, cache
     monkeypatch.setattr("faceblur_core.datasets.blur.variants", lambda work, tasks, *_: map(Blurrer(work), tasks))
     with pytest.raises(KeyboardInterrupt):
         build_blurred(recipe, tmp_path / "out", BadRows(), workers=1)
-    assert {path.name for path in tmp_path.iterdir()} == {"photos", "cache", "blur.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "blur.yaml"}
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def made(tmp_path):
         (folder / split / f"{name}.jpg").write_bytes(encoded(pixels, "JPEG"))
         ellipses = [dict(zip(("cx", "cy", "rx", "ry", "angle"), face, strict=True)) for face in faces]
         own = {"name": name, "split": split, "source": "here", "photo": f"{seed}.png", "photo_sha256": "0" * 64}
-        rows.append({**own, "identity": None, "crop_number": 0, "faces": ellipses, "sha256": {}})
+        rows.append({**own, "identity": None, "crop_number": 0, "crop": [0, 0, 64], "faces": ellipses, "sha256": {}})
     (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -110,9 +110,9 @@ def test_refusals_leave_nothing(cli, made, tmp_path):
     (made / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
     refused(cli("dataset", "export-yolo", made, "-o", out), 2, "has no split val; Ultralytics wants train and val")
     for wrong in ({"cx": 1}, {"cx": float("nan"), "cy": 5, "rx": 5, "ry": 5, "angle": 0}):
-        rows[0]["faces"] = [wrong]
-        (made / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        refused(cli("dataset", "export-yolo", made, "-o", out), 2, "the faces of train/00001 are no ellipses")
+        bad = [{**rows[0], "faces": [wrong]}, *rows[1:]]
+        (made / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bad))
+        refused(cli("dataset", "export-yolo", made, "-o", out), 2, "manifest.jsonl, line 1: no row of a data set", "'faces'")
     (made / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
     refused(cli("dataset", "export-yolo", made, "-o", out), 2, "holds train/00001 twice")
     assert not out.exists()

@@ -8,7 +8,6 @@ comes from, its boxes in pixels).
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections import Counter
@@ -49,8 +48,8 @@ def export_yolo(folder: Path, out_dir: Path, *, least: float = 6.0, shown: float
 
     :param least: boxes with a side shorter than so many pixels are left out
     :param shown: boxes with less than this share of their area in the picture are left out
-    :raises UsageMistake: if ``folder`` holds no set with train and val, or its manifest tells a picture twice, or faces that are
-        no ellipses, or ``out_dir`` is there and not empty
+    :raises UsageMistake: if ``folder`` holds no set with train and val, or its manifest is none or tells a picture
+        twice, or ``out_dir`` is there and not empty
     :raises FaceblurError: if a picture is missing or unreadable, or the folder cannot be written
     """
     check_new_folder(out_dir)
@@ -82,7 +81,7 @@ def _write(
             split, name = row["split"], row["name"]
             picture = folder / split / f"{name}.jpg"
             height, width = _size_of(picture)
-            boxes = _boxes(_faces(folder, row), height, width, done[split], least, shown)
+            boxes = _boxes([ellipse_of(face) for face in row["faces"]], height, width, done[split], least, shown)
             _link(picture, out_dir / IMAGES / split / picture.name)
             (out_dir / LABELS / split / f"{name}.txt").write_text("".join(label(box, height, width) for box in boxes))
             kept = [[round(value, 2) for value in box] for box in boxes]
@@ -98,16 +97,6 @@ def _size_of(picture: Path) -> tuple[int, int]:
         return size_of(picture)
     except BadRow as error:
         raise FaceblurError(str(error)) from None
-
-
-def _faces(folder: Path, row: Mapping[str, Any]) -> list[Ellipse]:
-    try:
-        faces = [ellipse_of(face) for face in row["faces"]]
-        if not all(math.isfinite(value) for face in faces for value in face.bounds()):
-            raise ValueError
-        return faces
-    except (KeyError, TypeError, ValueError):
-        raise UsageMistake(f"{folder / MANIFEST}: the faces of {row['split']}/{row['name']} are no ellipses") from None
 
 
 def _boxes(faces: Sequence[Ellipse], height: int, width: int, done: Exported, least: float, shown: float) -> list[Box]:

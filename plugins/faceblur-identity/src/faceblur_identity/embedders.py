@@ -30,6 +30,16 @@ def embedder(name: str) -> Embedder:
     return EMBEDDERS[name]()
 
 
+def of_originals(name: str, faces: Faces) -> Floats:
+    """Return N x D unit vectors of original faces; the last ones are remembered, for many versions of one may come."""
+    return np.concatenate([_of_original(name, face.shape, face.tobytes()) for face in faces])
+
+
+@functools.lru_cache(maxsize=64)
+def _of_original(name: str, shape: tuple[int, ...], pixels: bytes) -> Floats:
+    return embedder(name)(np.frombuffer(pixels, np.uint8).reshape(1, *shape))
+
+
 def _unit(vectors: Any) -> Floats:
     vectors = np.asarray(vectors, np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from faceblur_core.alignment import SIDE, align
 from faceblur_core.errors import FaceblurError
 from faceblur_core.types import Anonymized, Faces, Floats, Image, Observation, Sample, option
-from faceblur_identity.embedders import embedder
+from faceblur_identity.embedders import embedder, of_originals
 
 Name = Literal["mobilefacenet", "sface", "buffalo_l"]
 RESTORED = 32  #: pixels, side at which the restoring filter works
@@ -56,7 +56,7 @@ class Cosine:
         known = [i for i, points in enumerate(sample.landmarks) if points is not None]
         if known:
             crops, hidden = (_aligned(image, sample.landmarks, known) for image in (sample.image, result.image))
-            before = embedder(self.embedder)(crops)
+            before = of_originals(self.embedder, crops)
             changed = (crops != hidden).any(axis=(1, 2, 3))
             after = np.array(before)
             if changed.any():
