@@ -2,11 +2,11 @@
 
 Usage: python benchmarks/blur_card.py [RUNS SCORES COMPARISON MACHINE]; without arguments only the page is made anew.
 
-RUNS holds runs of faceblur train blur-degree, each in a folder blur-degree-BACKBONE, and blur-degree-BACKBONE-first, with which
-the network that ships began. SCORES holds what faceblur blur-degree wrote of their networks on three sets: test (the split of
-blur112), fixed-angle and random-angle. Networks of which neither has anything stay as they are in the card and the tables.
-COMPARISON is a run of faceblur compare with the metrics cosine and blur-degree: how often the network, which sees the result
-alone, decides as the cosine does.
+RUNS holds runs of faceblur train blur-degree, each in a folder blur-degree-BACKBONE, and blur-degree-BACKBONE-first and, if there
+is one, -second, with which the network that ships began, one after the other. SCORES holds what faceblur blur-degree wrote of
+their networks on three sets: test (the split of blur112), fixed-angle and random-angle. Networks of which neither has anything
+stay as they are in the card and the tables. COMPARISON is a run of faceblur compare with the metrics cosine and blur-degree: how
+often the network, which sees the result alone, decides as the cosine does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cards import copy_curves, copy_facts, facts_and_config, facts_of, pictures
+from cards import EARLIER, copy_curves, copy_facts, facts_and_config, facts_of, pictures
 from tables import rows_of, table, write_rows
 
 from faceblur_blurdegree import DEFAULT, SHIPPED
@@ -45,8 +45,7 @@ Made by `benchmarks/blur_card.py` from the training runs in this folder and the 
 | input, output | N x 3 x 112 x 112, RGB in 0..1, a square 1.2 times as large as the face's box; N x 1, the degree in 0..1 |
 | truth | 1 - cosine of the embeddings that MobileFaceNet makes of the sharp and the blurred face, within 0..1 |
 | protected | from a degree of {threshold:.3f} on: as little alike are all but 1 of 1,000 pairs of different people |
-| first run | [config]({run}-first/config.yaml), {first}; [log]({run}-first/log.csv) |
-| training | [config]({run}/config.yaml), seed {seed}, {epochs} epochs on {data}; [log]({run}/log.csv) |
+{runs}
 | machine | {machine} |
 
 ## Training
@@ -150,7 +149,9 @@ def run_of(meter: Meter) -> str:
 def page() -> str:
     meter = load_meter(weights_file(DEFAULT))
     run_name = run_of(meter)
-    (first, begun), (run, _) = (facts_and_config(CARDS / name) for name in (f"{run_name}-first", run_name))
+    names = [*(f"{run_name}-{number}" for number in EARLIER), run_name]
+    runs = {name: facts_and_config(CARDS / name) for name in names if (CARDS / name).is_dir()}
+    run, (_, begun) = runs[run_name][0], next(iter(runs.values()))
     scores = rows_of(max(RESULTS.glob("blur-v1--*.csv")))
     blind = rows_of(max(RESULTS.glob("blind-v1--*.csv")))
     networks = overview(scores)
@@ -162,8 +163,7 @@ def page() -> str:
         **facts_of(run),
         size=SHIPPED[DEFAULT].size,
         threshold=meter.threshold,
-        data=data_of(run),
-        first=f"{first['epochs']} epochs on {data_of(first)}, in {first['seconds'] / 3600:.1f} hours",
+        runs="\n".join(told(name, facts) for name, (facts, _) in runs.items()),
         curves=pictures(run_name, CURVES),
         start=start(begun),
         licence=SHIPPED[DEFAULT].licence.partition(";")[0],
@@ -176,10 +176,15 @@ def page() -> str:
     )
 
 
-def data_of(run: Mapping[str, Any]) -> str:
-    """Return in words what a run was trained on."""
-    data = run["data"]
-    return f"{data['train']:,} faces ({data['val']:,} to validate; labels `{data['labels_sha256'][:12]}`)"
+def told(name: str, run: Mapping[str, Any]) -> str:
+    """Return a row of the card's table that says what a run did."""
+    data, number = run["data"], name.rpartition("-")[2]
+    title = f"{number} run" if number in EARLIER else "training"
+    return (
+        f"| {title} | [config]({name}/config.yaml), seed {run['seed']}, {run['epochs']} epochs on {data['train']:,} faces "
+        f"({data['val']:,} to validate; labels `{data['labels_sha256'][:12]}`) in {run['seconds'] / 3600:.1f} hours; "
+        f"[log]({name}/log.csv) |"
+    )
 
 
 def start(config: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from faceblur_core.builtin import filters
 from faceblur_core.builtin.metrics import Coverage
 from faceblur_core.builtin.obfuscators import Blur, Inpaint, Pixelate, Solid
+from faceblur_core.distance import distance_to_zero
 from faceblur_core.errors import UsageMistake
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import MetricContract, ObfuscatorContract, noise_image
@@ -185,3 +186,13 @@ def test_coverage_has_known_answers():
     assert coverage(mask, face)[0] == pytest.approx(0.5)
     assert np.isnan(coverage(mask, Ellipse(500, 500, 3, 3))[0])
     assert coverage(mask).shape == (0,)
+
+
+def test_distances_are_roots_of_whole_numbers_each_time():
+    """OpenCV changes the last bit from call to call."""
+    mask = np.ones((92, 80), np.uint8)
+    mask[30, 20] = mask[31, 60] = 0
+    y, x = np.mgrid[:92, :80]
+    expected = np.sqrt(np.minimum((y - 30) ** 2 + (x - 20) ** 2, (y - 31) ** 2 + (x - 60) ** 2).astype(np.float32))
+    for _ in range(20):
+        assert np.array_equal(distance_to_zero(mask), expected)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from faceblur_core.distance import distance_to_zero
 from faceblur_core.types import Image, Mask
 
 CELL_LIMIT = 4  #: pixels, smallest side of a mean cell
@@ -134,7 +135,7 @@ def softened(filled: Image, hole: NDArray[np.uint8]) -> Image:
     A pixel ``depth`` pixels from the hole's edge is under a Gaussian of sigma SOFT x depth, between the two nearest of a
     series of Gaussians that double; outside the hole nothing changes.
     """
-    depth = cv2.distanceTransform(hole, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    depth = distance_to_zero(hole)
     level = np.log2(np.maximum(SOFT * depth, 0.5)) + 1  # 0 at sigma 0.5, which is none
     result = filled.astype(np.float32)
     for number in range(1, math.ceil(float(level.max())) + 1):

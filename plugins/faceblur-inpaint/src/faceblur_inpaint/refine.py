@@ -12,6 +12,7 @@ import math
 import cv2
 import numpy as np
 
+from faceblur_core.distance import distance_to_zero
 from faceblur_core.types import Floats, Image, Mask
 from faceblur_inpaint.threshold import Region
 
@@ -82,7 +83,7 @@ def _distance(small: Floats, size: tuple[int, int]) -> Floats:
         smooth = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR) > 0
     if not smooth.any():
         return np.full(size[::-1], np.inf, np.float32)
-    return np.asarray(cv2.distanceTransform((~smooth).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE), np.float32)
+    return distance_to_zero((~smooth).astype(np.uint8))
 
 
 def _grey(crop: Image) -> Floats:
