@@ -210,7 +210,7 @@ def _replace(folder: Path, new: Path) -> None:
         folder.rename(old)
         try:
             new.rename(folder)
-        except OSError:
+        except BaseException:
             old.rename(folder)
             raise
     finally:
