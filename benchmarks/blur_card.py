@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cards import EARLIER, copy_curves, copy_facts, facts_and_config, facts_of, pictures
+from cards import EARLIER, copy_curves, copy_facts, facts_and_config, facts_of, pictures, runs_before
 from tables import rows_of, table, write_rows
 
 from faceblur_blurdegree import DEFAULT, SHIPPED
@@ -149,8 +149,7 @@ def run_of(meter: Meter) -> str:
 def page() -> str:
     meter = load_meter(weights_file(DEFAULT))
     run_name = run_of(meter)
-    names = [*(f"{run_name}-{number}" for number in EARLIER), run_name]
-    runs = {name: facts_and_config(CARDS / name) for name in names if (CARDS / name).is_dir()}
+    runs = {folder.name: facts_and_config(folder) for folder in (*runs_before(CARDS, run_name), CARDS / run_name)}
     run, (_, begun) = runs[run_name][0], next(iter(runs.values()))
     scores = rows_of(max(RESULTS.glob("blur-v1--*.csv")))
     blind = rows_of(max(RESULTS.glob("blind-v1--*.csv")))

@@ -141,6 +141,11 @@ def take_run(run: Path, cards: Path, name: str, curves: Sequence[str]) -> None:
     copy_curves(run, cards / name, curves)
 
 
+def runs_before(folder: Path, name: str) -> list[Path]:
+    """Return the folders of the runs, of those that were made, that a run went on from: the first one first."""
+    return [folder / f"{name}-{number}" for number in EARLIER if (folder / f"{name}-{number}" / "run.json").is_file()]
+
+
 def facts_and_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the run.json and the config.yaml of a run that was taken into the cards."""
     return json.loads((folder / "run.json").read_text()), yaml.safe_load((folder / "config.yaml").read_text())
@@ -237,7 +242,7 @@ def page(name: str) -> str:
 
 def earlier(name: str) -> str:
     """Return what there is to say of the runs whose weights this one began with."""
-    folders = [CARDS / f"{name}-{number}" for number in EARLIER if (CARDS / f"{name}-{number}" / "run.json").is_file()]
+    folders = runs_before(CARDS, name)
     if not folders:
         return ""
     runs = [json.loads((folder / "run.json").read_text()) for folder in folders]

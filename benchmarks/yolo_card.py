@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cards import EARLIER, copy_facts, facts_and_config, facts_of, pictures, published, take_run
+from cards import copy_facts, facts_and_config, facts_of, pictures, published, runs_before, take_run
 from tables import COLUMNS, rows_of, table
 
 from faceblur_yolo import DEFAULT
@@ -24,7 +24,6 @@ FILES = (
     ROOT / "plugins/faceblur-yolo/src/faceblur_yolo/weights" / f"{DEFAULT}.pt",
     ROOT / "plugins/faceblur-yolo-onnx/src/faceblur_yolo_onnx/weights" / f"{DEFAULT}.onnx",
 )
-BEFORE = [f"{DEFAULT}-{number}" for number in EARLIER]  #: runs, those that were made, each from the one before, as the last
 CURVES = ("loss", "precision", "recall", "ap50")
 KINDS = ("val_precision", "val_recall", "val_ap50", "val_ap50_95")
 METHODS = ("yolo", "yolo-onnx", "yunet", "mediapipe", "haar")
@@ -94,8 +93,8 @@ commercially is for you to decide.
 
 
 def page() -> str:
-    runs = {name: facts_and_config(CARDS / name) for name in (*BEFORE, DEFAULT) if (CARDS / name).is_dir()}
-    (first, begun_as), (run, config) = runs[BEFORE[0]], runs[DEFAULT]
+    runs = {folder.name: facts_and_config(folder) for folder in (*runs_before(CARDS, DEFAULT), CARDS / DEFAULT)}
+    (first, begun_as), (run, config) = next(iter(runs.values())), runs[DEFAULT]
     detectors = rows_of(max(RESULTS.glob("detectors-*.csv")))
     return PAGE.format(
         name=DEFAULT,
@@ -135,10 +134,10 @@ def told(name: str, run: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         runs = Path(sys.argv[1])
-        made = [name for name in (*BEFORE, DEFAULT) if (runs / name).is_dir()]
-        if missing := [name for name in made if not (runs / name / "model.onnx").is_file()]:
-            sys.exit(f"{runs / missing[0]} holds no finished run")
+        before = runs_before(runs, DEFAULT)
+        if unfinished := [run for run in (*before, runs / DEFAULT) if not (run / "model.onnx").is_file()]:
+            sys.exit(f"{unfinished[0]} holds no finished run")
         take_run(runs / DEFAULT, CARDS, DEFAULT, CURVES)
-        for name in made[:-1]:
-            copy_facts(runs / name, CARDS)
+        for run in before:
+            copy_facts(run, CARDS)
     (CARDS / f"{DEFAULT}.md").write_text(page())

@@ -7,6 +7,7 @@ Run as ``python -m faceblur_core.compare.job SPEC FOLDER``; leaves ``result.json
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -114,7 +115,7 @@ def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: di
     method = find_method(spec.method, spec.settings, installed_plugins())
     anonymize = method.make(wrap=remembered if spec.remember and not spec.cost_photos else None)
     result["load_ms"] = (time.perf_counter() - started) * 1e3
-    result["weights"] = {path.name: sha256_of(path) for path in model_files(anonymize)}
+    result["weights"] = _checksums(anonymize)
     result["model_bytes"] = sum(path.stat().st_size for path in model_files(anonymize))
     try:
         if spec.cost_photos:
@@ -131,7 +132,11 @@ def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: di
             else:
                 _photo(testset.sample(rows[0]), anonymize, measure)
         result |= {"samples": collected.samples, "metric_errors": collected.errors}
-        result["networks"] = {name: _networks(metric) for name, metric in metrics.items() if name not in collected.errors}
+        result["networks"] = {}
+        for name, metric in metrics.items():
+            if name not in collected.errors:
+                with contextlib.suppress(FaceblurError):  # it was not asked, and its files are not there
+                    result["networks"][name] = _checksums(metric)
         arrays |= {f"values/{name}": np.concatenate(parts) for name, parts in collected.values.items()}
         arrays |= collected.observations
         for index, failure in enumerate(collected.failures):
@@ -141,12 +146,9 @@ def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: di
         close(anonymize)
 
 
-def _networks(metric: Any) -> dict[str, str]:
-    """Return the checksums of the model files that a metric measured with; nothing if they are not there: it was not asked."""
-    try:
-        return {path.name: sha256_of(path) for path in model_files(metric)}
-    except FaceblurError:
-        return {}
+def _checksums(component: Any) -> dict[str, str]:
+    """Return the SHA-256 of each model file of a method or a metric, by the file's name."""
+    return {path.name: sha256_of(path) for path in model_files(component)}
 
 
 def make_metric(name: str, options: Mapping[str, Any], detectors: list[str]) -> Any:

@@ -28,6 +28,7 @@ from faceblur_core.weights import cache_folder, sha256_of
 _AFTER = ("diff", "plots", "record", "recorded", "report", "statistics", "table", "verify")  # what works on results
 NOT_IN_DIGEST = ("cli/", "pages/", "run/", *(f"compare/{name}.py" for name in _AFTER))  #: parts of the core that decide none
 SOURCES = {".py", ".c", ".h"}
+DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile)  #: what reading a kept file raises if it is not there or not whole
 _digests: dict[str, str] = {}
 
 
@@ -80,7 +81,7 @@ class RememberedDetector:
         try:
             with np.load(path, allow_pickle=False) as kept:
                 return Detections(kept["boxes"], kept["scores"], kept.get("landmarks"), kept.get("mask"))
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        except (*DAMAGED, KeyError):
             pass  # it is not there, or damaged
         found = self.detector(image)
         arrays = {"boxes": found.boxes, "scores": found.scores, "landmarks": found.landmarks, "mask": found.mask}

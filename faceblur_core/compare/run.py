@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from faceblur_core.compare.config import Entry, MetricSpec, Plan
 from faceblur_core.compare.job import ARRAYS, ONE_THREAD, RESULT, Spec, make_metric
-from faceblur_core.compare.remembered import backends_of, code_digest, code_of
+from faceblur_core.compare.remembered import DAMAGED, backends_of, code_digest, code_of
 from faceblur_core.errors import FaceblurError
 from faceblur_core.methods import Method
 from faceblur_core.plugins import distribution_versions, installed_plugins
@@ -233,7 +232,7 @@ def _kept(folder: Path) -> Done | None:
     """Return what an earlier run left in a folder; None if it is not there, or damaged."""
     try:
         return _read(folder, cached=True)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except DAMAGED:
         return None
 
 

@@ -25,20 +25,10 @@ TIE = 1e-6  #: cosines that differ by less are equal: sums in another order
 
 
 @dataclass(frozen=True)
-class Cosine:
-    """Cosine of a face's embeddings before and after; nan for a face without landmarks."""
+class _Recognises:
+    """What metrics with an embedder have in common."""
 
     embedder: Name = option("mobilefacenet", "what recognises faces")
-    false_match_rate: Annotated[float, Gt(0), Lt(1)] = option(1e-3, "share of pairs of different people above the threshold")
-
-    group: ClassVar[str] = "privacy"
-    unit: ClassVar[str] = "cosine"
-    per: ClassVar[Literal["face", "image"]] = "face"
-    higher_is_better: ClassVar[bool] = False
-    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    citation: ClassVar[str] = "Deng et al., ArcFace, CVPR 2019; the recogniser as named"
-    statistics: ClassVar[tuple[str, ...]] = ("mean", "p95", "share<0.4", "share<calibrated")
-    over: ClassVar[str] = "people"
 
     @property
     def note(self) -> str:
@@ -49,6 +39,22 @@ class Cosine:
     def model_files(self) -> list[Path]:
         """The recogniser's."""
         return list(getattr(embedder(self.embedder), "model_files", []))
+
+
+@dataclass(frozen=True)
+class Cosine(_Recognises):
+    """Cosine of a face's embeddings before and after; nan for a face without landmarks."""
+
+    false_match_rate: Annotated[float, Gt(0), Lt(1)] = option(1e-3, "share of pairs of different people above the threshold")
+
+    group: ClassVar[str] = "privacy"
+    unit: ClassVar[str] = "cosine"
+    per: ClassVar[Literal["face", "image"]] = "face"
+    higher_is_better: ClassVar[bool] = False
+    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    citation: ClassVar[str] = "Deng et al., ArcFace, CVPR 2019; the recogniser as named"
+    statistics: ClassVar[tuple[str, ...]] = ("mean", "p95", "share<0.4", "share<calibrated")
+    over: ClassVar[str] = "people"
 
     def __call__(self, sample: Sample, result: Anonymized) -> NDArray[np.float64]:
         """Return one cosine per face."""
@@ -96,14 +102,13 @@ def _aligned(image: Image, landmarks: Sequence[Floats | None], which: Sequence[i
 
 
 @dataclass(frozen=True)
-class Naive:
+class Naive(_Recognises):
     """Rank of the right person when an anonymized photo is compared with original photos of everybody.
 
     The first face of every photo takes part. Of each person the first half of the photos, by name, is the gallery and the
     rest are probes: so photos of one occasion are seldom on both sides. A person is as like as their likest photo.
     """
 
-    embedder: Name = option("mobilefacenet", "what recognises faces")
     attack: Literal["naive", "parrot", "restoration"] = option("naive", "which attack this is")
 
     group: ClassVar[str] = "privacy"
@@ -113,16 +118,6 @@ class Naive:
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     over: ClassVar[str] = "people"
     citation: ClassVar[str] = "closed-set identification, Phillips et al., 2011; parrot: Newton et al., 2005; details here"
-
-    @property
-    def note(self) -> str:
-        """What a table says beside the figure."""
-        return f"embedder {self.embedder}"
-
-    @property
-    def model_files(self) -> list[Path]:
-        """The recogniser's."""
-        return list(getattr(embedder(self.embedder), "model_files", []))
 
     def observe(self, sample: Sample, result: Anonymized) -> Observation:
         """Return the person and the face before and after, aligned; nothing without a person or landmarks."""
