@@ -13,7 +13,7 @@ DEFAULT = "blur-degree"  #: the network in ``SHIPPED`` that is used when none is
 SHIPPED = {
     DEFAULT: Weights(
         file="blur-degree.onnx",
-        sha256=("9227707706020457974bc82ece9800c45810bc00bf1bbd2c33edf7c66a9f2424",),
+        sha256=("b4bff44961943c19f3d23040e4564ddf57a898098f4a370c30e019269db30c6f",),
         licence="MIT AND Apache-2.0; trained on photos that are for research only, see the model card",
         size=2_098_024,
         package="faceblur_blurdegree",

@@ -13,7 +13,7 @@ DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is n
 SHIPPED = {
     DEFAULT: Weights(
         file="yolo-face.onnx",
-        sha256=("ecf54e3783d229cd62c2dcf4fe85e2c12058cf9a4a5657308daf4a92ce533a80",),
+        sha256=("e92ca7d96aa6537b1bce4fe0cb1d1180d99626d823139a54105efe2dace8240b",),
         licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
         size=5_557_725,
         package="faceblur_yolo_onnx",

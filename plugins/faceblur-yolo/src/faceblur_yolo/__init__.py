@@ -12,7 +12,7 @@ DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is n
 SHIPPED = {
     DEFAULT: Weights(
         file="yolo-face.pt",
-        sha256=("852aea5b064cd5319eafdbe9860d0f963e863fecaeb13da2f038a0e703c79a2e",),
+        sha256=("9925b0fb37587da3479b6b6b430114264ad0b85baa176b89276373f48b4a27fc",),
         licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
         size=5_254_807,
         package="faceblur_yolo",
