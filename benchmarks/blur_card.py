@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cards import EARLIER, copy_curves, copy_facts, facts_and_config, facts_of, pictures, runs_before
+from cards import copy_curves, copy_facts, facts_and_config, facts_of, pictures, run_title, runs_before
 from tables import rows_of, table, write_rows
 
 from faceblur_blurdegree import DEFAULT, SHIPPED
@@ -177,11 +177,10 @@ def page() -> str:
 
 def told(name: str, run: Mapping[str, Any]) -> str:
     """Return a row of the card's table that says what a run did."""
-    data, number = run["data"], name.rpartition("-")[2]
-    title = f"{number} run" if number in EARLIER else "training"
+    data = run["data"]
     return (
-        f"| {title} | [config]({name}/config.yaml), seed {run['seed']}, {run['epochs']} epochs on {data['train']:,} faces "
-        f"({data['val']:,} to validate; labels `{data['labels_sha256'][:12]}`) in {run['seconds'] / 3600:.1f} hours; "
+        f"| {run_title(name)} | [config]({name}/config.yaml), seed {run['seed']}, {run['epochs']} epochs on {data['train']:,} "
+        f"faces ({data['val']:,} to validate; labels `{data['labels_sha256'][:12]}`) in {run['seconds'] / 3600:.1f} hours; "
         f"[log]({name}/log.csv) |"
     )
 

@@ -146,6 +146,12 @@ def runs_before(folder: Path, name: str) -> list[Path]:
     return [folder / f"{name}-{number}" for number in EARLIER if (folder / f"{name}-{number}" / "run.json").is_file()]
 
 
+def run_title(name: str) -> str:
+    """Return how a card calls a run: by its number, or the training if it is the last one."""
+    number = name.rpartition("-")[2]
+    return f"{number} run" if number in EARLIER else "training"
+
+
 def facts_and_config(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the run.json and the config.yaml of a run that was taken into the cards."""
     return json.loads((folder / "run.json").read_text()), yaml.safe_load((folder / "config.yaml").read_text())

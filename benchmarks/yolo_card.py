@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cards import copy_facts, facts_and_config, facts_of, pictures, published, runs_before, take_run
+from cards import copy_facts, facts_and_config, facts_of, pictures, published, run_title, runs_before, take_run
 from tables import COLUMNS, rows_of, table
 
 from faceblur_yolo import DEFAULT
@@ -122,9 +122,8 @@ def told(name: str, run: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """Return a row of the card's table that says what a run did."""
     data = run["data"]
     made = Path(config["data"]).name.removesuffix("-yolo")
-    title = "training" if name == DEFAULT else f"{name.rpartition('-')[2]} run"
     return (
-        f"| {title} | [config]({name}/config.yaml), {run['epochs']} epochs at {config['imgsz']} pixels in "
+        f"| {run_title(name)} | [config]({name}/config.yaml), {run['epochs']} epochs at {config['imgsz']} pixels in "
         f"{run['seconds'] / 3600:.1f} hours, seed {run['seed']}, the backbone's first {config['frozen']} layers frozen, on "
         f"{data['train']:,} pictures ({data['val']:,} to validate) of `faceblur dataset build {made}`, `export-yolo`; manifest "
         f"`{data['manifest_sha256'][:12]}`; [log]({name}/log.csv) |"

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from faceblur_core.errors import MissingWeights, UnknownName
@@ -140,6 +140,14 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits; remembered for as long as the file does not change."""
     status = path.stat()
     return _sha256(path, status.st_mtime_ns, status.st_size)
+
+
+def checksums(paths: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file by its name, as records of what was used have it.
+
+    :raises OSError: if a file cannot be read
+    """
+    return {path.name: sha256_of(path) for path in paths}
 
 
 @functools.lru_cache(maxsize=256)

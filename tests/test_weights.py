@@ -11,7 +11,7 @@ import pytest
 from faceblur_core import testing
 from faceblur_core.errors import MissingWeights, UnknownName
 from faceblur_core.hookspecs import Component, Weights
-from faceblur_core.weights import locate, present, sha256_of, weights_file
+from faceblur_core.weights import checksums, locate, present, sha256_of, weights_file
 
 BODY = b"a network" * 1000
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -106,6 +106,7 @@ def test_a_changed_local_file_is_refused(empty, tmp_path, monkeypatch):
         locate(net())
     (tmp_path / "net.bin").write_bytes(BODY)
     assert sha256_of(locate(net())) == DIGEST
+    assert checksums([locate(net())]) == {locate(net()).name: DIGEST}
 
 
 def test_missing_weights_show_in_the_list_and_end_a_run_in_one_line(cli, empty, tmp_path, monkeypatch):

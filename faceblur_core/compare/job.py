@@ -39,7 +39,7 @@ from faceblur_core.run.video import VideoRun
 from faceblur_core.testsets.format import TestSet, known, read_testset
 from faceblur_core.tracking import Tracking
 from faceblur_core.types import Anonymized, Anonymizer, Ellipse, Image, Sample
-from faceblur_core.weights import sha256_of
+from faceblur_core.weights import checksums
 
 RESULT, ARRAYS = "result.json", "arrays.npz"
 WARM_UP = 3  #: photos before time is measured
@@ -115,7 +115,7 @@ def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: di
     method = find_method(spec.method, spec.settings, installed_plugins())
     anonymize = method.make(wrap=remembered if spec.remember and not spec.cost_photos else None)
     result["load_ms"] = (time.perf_counter() - started) * 1e3
-    result["weights"] = _checksums(anonymize)
+    result["weights"] = checksums(model_files(anonymize))
     result["model_bytes"] = sum(path.stat().st_size for path in model_files(anonymize))
     try:
         if spec.cost_photos:
@@ -136,7 +136,7 @@ def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: di
         for name, metric in metrics.items():
             if name not in collected.errors:
                 with contextlib.suppress(FaceblurError):  # it was not asked, and its files are not there
-                    result["networks"][name] = _checksums(metric)
+                    result["networks"][name] = checksums(model_files(metric))
         arrays |= {f"values/{name}": np.concatenate(parts) for name, parts in collected.values.items()}
         arrays |= collected.observations
         for index, failure in enumerate(collected.failures):
@@ -144,11 +144,6 @@ def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: di
             result.setdefault("failures", []).append(failure.what)
     finally:
         close(anonymize)
-
-
-def _checksums(component: Any) -> dict[str, str]:
-    """Return the SHA-256 of each model file of a method or a metric, by the file's name."""
-    return {path.name: sha256_of(path) for path in model_files(component)}
 
 
 def make_metric(name: str, options: Mapping[str, Any], detectors: list[str]) -> Any:

@@ -434,12 +434,12 @@ def made_by(sources: Iterable[OpenSource]) -> dict[str, Any]:
     """Return the version of faceblur, and of the detectors that label the sources the checksums of their models."""
     from faceblur_core.methods import find_method
     from faceblur_core.pipeline import model_files
-    from faceblur_core.weights import sha256_of
+    from faceblur_core.weights import checksums
 
     files = {}
     for name in dict.fromkeys(name for source in sources for name in source.source.detect):
         method = find_method(name, {}, installed_plugins())
-        files[name] = {path.name: sha256_of(path) for path in model_files(method.make())}
+        files[name] = checksums(model_files(method.make()))
     return {"faceblur": __version__, "detectors": files}
 
 

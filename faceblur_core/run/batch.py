@@ -50,7 +50,7 @@ from faceblur_core.run.regions import Regions
 from faceblur_core.run.video import Stopped, VideoRun
 from faceblur_core.tracking import Tracking
 from faceblur_core.types import Anonymizer, Detections, Image
-from faceblur_core.weights import sha256_of
+from faceblur_core.weights import checksums, sha256_of
 
 Skipped = Literal["done", "ours"]  #: an earlier run did it with the same settings; faceblur made the input
 
@@ -163,7 +163,7 @@ class _Context:
     def of(cls, batch: Batch, worker: _Worker) -> _Context:
         options = batch.method.resolved()
         try:
-            weights = {path.name: sha256_of(path) for path in model_files(worker)}
+            weights = checksums(model_files(worker))
         except OSError as error:
             raise FaceblurError(f"method {batch.method.text!r} names a model file that is not there: {error.filename}") from None
         parts = [entry for _, entry in batch.method.parts()]
