@@ -71,8 +71,14 @@ def export_mcu(
         raise UsageMistake("name a network: --method METHOD or --tflite FILE")
     if len(methods) + len(files) != 1 or not board or not output:
         raise UsageMistake("an export needs one network, --board and -o; --fit compares several, --boards lists boards")
+    from faceblur_core.mcu.boards import find_board
+    from faceblur_core.mcu.export import Options, export, holds_export
+
+    target = find_board(board)
+    holds_export(output)  # refuses a folder of something else before the work begins
     network = next(iter([*_of_methods(methods, settings, pictures), *_of_files(files, pictures)]))
-    report = _export(network, board, output, recompute, simulation)
+    options = Options(recompute=recompute, simulation=simulation)
+    report = export(network.name, network.model, target, network.frames, output, options)
     if as_json:
         click.echo((output / "report.json").read_text(encoding="utf-8"), nl=False)
     else:
@@ -81,14 +87,6 @@ def export_mcu(
         raise FaceblurError(f"{report.mismatches} bytes differ from tflite-micro; this is a fault of faceblur, please report it")
     if report.fits is False:
         raise FaceblurError(f"the network does not fit {board}: it needs {report.ram_bytes:,} bytes of RAM and stack")
-
-
-def _export(network: Int8Network, board: str, output: Path, recompute: str, simulation: bool) -> Report:
-    from faceblur_core.mcu.boards import find_board
-    from faceblur_core.mcu.export import Options, export
-
-    options = Options(recompute=recompute, simulation=simulation)
-    return export(network.name, network.model, find_board(board), network.frames, output, options)
 
 
 def _of_methods(methods: tuple[str, ...], settings: tuple[str, ...], pictures: int) -> Iterator[Int8Network]:

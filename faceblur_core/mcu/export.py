@@ -53,7 +53,7 @@ def export(
     :raises UnsupportedOperator: if no C can be generated; an earlier export stays whole, else the model's files are written
     :raises FaceblurError: if the network does not fit the board or is no full-int8 network; as above
     """
-    earlier = _earlier(folder)
+    earlier = holds_export(folder)
     model = self_contained(model)
     graph = parse(model)
     files = {"model_int8.tflite": model} | {file: text.encode() for file, text in model_data(model, graph).items()}
@@ -81,8 +81,8 @@ def export(
 _YOURS = ("main.c", "CMakeLists.txt")  # written once, for people to go on with
 
 
-def _earlier(folder: Path) -> bool:
-    """Return whether a whole export is in a folder. :raises UsageMistake: if something else is"""
+def holds_export(folder: Path) -> bool:
+    """Return whether a whole export is in a folder, which need not exist. :raises UsageMistake: if something else is"""
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     with contextlib.suppress(OSError, ValueError, RecursionError):
         report = json.loads((folder / "report.json").read_bytes())
