@@ -498,6 +498,7 @@ def test_encoders_and_their_options(cli, clip, tmp_path):
     for options, message in (
         (("--video-encoder", "x264"), "no video encoder named 'x264'; it can be: libx264"),
         (("--video-encoder", "ffv1", "--crf", 3), "ffv1 has no CRF"),
+        (("--video-encoder", "ffv1", "--preset", "fast"), "ffv1 has no presets; leave out --preset"),
         (("--encoder-option", "tune"), "not of the form name=value"),
     ):
         result = cli(*base, tmp_path / "bad.mkv", *options)

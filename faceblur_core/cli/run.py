@@ -105,10 +105,12 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
     "--video-encoder", metavar="NAME", help="Such as libx264, libsvtav1, h264_nvenc. Default: for each video's own codec."
 )
 @click.option(
-    "--crf", type=click.IntRange(0, 255), help="Quality of videos on the encoder's scale, lower is better. Default: 18 for H.264."
+    "--crf",
+    type=click.IntRange(0, 255),
+    help="Quality of videos on the encoder's scale, if it has one; lower is better. Default: 18 for H.264.",
 )
 @click.option(
-    "--preset", metavar="NAME", help="Speed of the encoder against size, in its own words, such as fast. Default: medium."
+    "--preset", metavar="NAME", help="Speed of the encoder against size, in its own words, if it has some. Default: medium."
 )
 @click.option(
     "--encoder-option", "encoder_options", multiple=True, metavar="NAME=VALUE", help="More for the encoder. Repeatable."

@@ -122,6 +122,8 @@ class Encoding:
             raise UsageMistake(f"no video encoder named {self.encoder!r}; it can be: {', '.join(ENCODERS)}")
         if self.encoder and self.quality is not None and not ENCODERS[self.encoder].quality:
             raise UsageMistake(f"encoder {self.encoder} has no CRF; leave out --crf")
+        if self.encoder and self.preset and not ENCODERS[self.encoder].speed:
+            raise UsageMistake(f"encoder {self.encoder} has no presets; leave out --preset")
 
 
 def is_video(path: Path) -> bool:
