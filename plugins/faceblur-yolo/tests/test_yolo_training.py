@@ -18,6 +18,8 @@ import torch
 import torchvision
 from click.testing import CliRunner
 from torch import nn
+from ultralytics.cfg import get_cfg
+from ultralytics.data import YOLODataset
 from ultralytics.nn.tasks import DetectionModel
 
 from faceblur_core.cli.train import train as command
@@ -25,7 +27,8 @@ from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import TrainerContract
 from faceblur_core.training.config import load_config
-from faceblur_yolo import backbone, training
+from faceblur_yolo import augment, backbone, training
+from faceblur_yolo.augment import Effects, add_effects
 from faceblur_yolo.backbone import load_backbone
 from faceblur_yolo.config import TrainConfig
 from faceblur_yolo.library import one_line
@@ -250,6 +253,45 @@ def test_the_threads_are_those_that_are_wished(config, tmp_path, monkeypatch):
     monkeypatch.setattr(training._Run, "_keep_epoch", look)
     training.train(dataclasses.replace(config, threads=2), tmp_path / "run", progress=False)
     assert seen == [2, 2]
+
+
+# --- our augmentation
+
+
+@pytest.fixture
+def dataset(folder):
+    config = get_cfg(overrides={"imgsz": 64, "mosaic": 1.0, "degrees": 10.0})
+    return YOLODataset(
+        img_path=str(folder / "images" / "train"), data={"names": {0: "face"}, "channels": 3}, imgsz=64, hyp=config
+    )
+
+
+def test_it_comes_last_before_the_tensors_and_again_when_mosaics_end(dataset, monkeypatch):
+    seen, real = [], Effects.__call__
+
+    def look(effects, labels):
+        seen.append(labels["img"].shape)
+        out = real(effects, labels)
+        assert out["instances"].bboxes.max(initial=0) > 1 or not len(out["instances"])
+        return out
+
+    monkeypatch.setattr(Effects, "__call__", look)
+    before = [dataset[1]["bboxes"].shape[1], type(dataset.transforms.transforms[-1])]
+    add_effects(dataset, defocus=1.0, cover=1.0)
+    for _ in range(2):
+        assert [type(one) for one in dataset.transforms.transforms[-2:]] == [Effects, before[1]]
+        sample = dataset[1]
+        assert sample["img"].shape == (3, 64, 64) and len(sample["bboxes"]) == len(sample["cls"])
+        assert ((sample["bboxes"] >= 0) & (sample["bboxes"] <= 1)).all()
+        dataset.close_mosaic(get_cfg(overrides={"imgsz": 64}))
+    assert seen == [(64, 64, 3)] * 2
+
+
+def test_a_training_meets_it_and_its_validation_does_not(config, tmp_path, monkeypatch):
+    seen, real = [], augment.defocused
+    monkeypatch.setattr(augment, "defocused", lambda *given: (seen.append(1), real(*given))[1])
+    training.train(dataclasses.replace(config, epochs=1, defocus=1.0), tmp_path, progress=False)
+    assert len(seen) == 24
 
 
 # --- a backbone

@@ -49,6 +49,8 @@ class TrainConfig(TrainingConfig):
     hsv_h: Share = option(0.015, "hue changed by ± hsv_h, of the circle")
     hsv_s: Share = option(0.7, "saturation times 1 ± hsv_s")
     hsv_v: Share = option(0.4, "brightness times 1 ± hsv_v")
+    defocus: Share = option(0.0, "share of pictures in which some of the faces are out of focus")
+    cover: Share = option(0.0, "share of pictures in which one face is hidden in part")
     multi_scale: Annotated[float, Ge(0), Le(0.9)] = option(0.0, "each batch has its own side: imgsz times 1 ± multi_scale")
 
     box: Gain = option(7.5, "weight of the loss of the boxes' overlap")

@@ -34,6 +34,7 @@ from faceblur_core.training.data import identity
 from faceblur_core.training.report import Row, replace, run_facts, write_report, write_text
 from faceblur_core.training.run import check_folder
 from faceblur_core.weights import sha256_of, weights_file
+from faceblur_yolo.augment import add_effects
 from faceblur_yolo.backbone import check_backbone, layers, load_backbone
 from faceblur_yolo.config import TrainConfig
 from faceblur_yolo.export import save_onnx, save_weights
@@ -156,6 +157,8 @@ class _Run:
         trainer = DetectionTrainer(overrides=self._overrides(), _callbacks=callbacks)
         if self.backbone and not self.last:
             trainer.get_model = self._begun(trainer.get_model)
+        if self.config.defocus or self.config.cover:
+            trainer.build_dataset = self._affected(trainer.build_dataset)
         trainer.train()
 
     def _begun(self, get_model: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,6 +168,17 @@ class _Run:
             network = get_model(*args, **options)
             load_backbone(network, self.backbone)
             return network
+
+        return build
+
+    def _affected(self, build_dataset: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what builds the data sets, with our augmentation in the one to train on."""
+
+        def build(img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+            dataset = build_dataset(img_path, mode, batch)
+            if mode == "train":
+                add_effects(dataset, defocus=self.config.defocus, cover=self.config.cover)
+            return dataset
 
         return build
 

@@ -1,0 +1,77 @@
+"""What our augmentation does to pictures, and where. When a training meets it: test_yolo_training.py."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from faceblur_yolo import augment
+from faceblur_yolo.augment import covered, defocused
+
+BOX = np.array([[40.0, 30.0, 70.0, 70.0]])
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    random.seed(1)
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
+
+
+def changed(before, after):
+    """Return x1, y1, x2, y2 of what differs."""
+    ys, xs = np.nonzero((before != after).any(-1))
+    return xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
+
+
+def test_a_face_goes_out_of_focus_and_the_rest_stays(noise):
+    before = noise.copy()
+    after = defocused(noise, BOX)
+    assert after.dtype == np.uint8 and after.shape == noise.shape and (noise == before).all()
+    x1, y1, x2, y2 = changed(noise, after)
+    reach = augment.HEAD * np.array([30, 40]) + 2 * 3 * augment.SIGMAS[1] * 40
+    assert x1 >= 55 - reach[0] - 1 and x2 <= 55 + reach[0] + 1 and y1 >= 50 - reach[1] - 1 and y2 <= 50 + reach[1] + 1
+    assert after[35:65, 45:65].std() < 0.8 * noise[35:65, 45:65].std()
+    assert abs(after[35:65, 45:65].mean() - noise[35:65, 45:65].mean()) < 5
+
+
+def test_where_no_face_is_something_else_goes_out_of_focus(noise):
+    assert (defocused(noise, np.zeros((0, 4))) != noise).any()
+
+
+def test_a_face_is_hidden_from_one_side_by_what_is_elsewhere(noise):
+    for _ in range(20):
+        after = covered(noise, BOX)
+        x1, y1, x2, y2 = changed(noise, after)
+        inside = np.array([min(x2, 70) - max(x1, 40), min(y2, 70) - max(y1, 30)]) / (30, 40)
+        assert inside.max() > 0.95 and 0.15 < inside.min() < 0.55
+        piece = after[y1:y2, x1:x2]
+        places = np.lib.stride_tricks.sliding_window_view(noise, piece.shape)[:, :, 0]
+        ys, xs = np.nonzero((places == piece).all((2, 3, 4)))
+        assert len(ys) == 1
+        assert xs[0] >= 70 or xs[0] + x2 - x1 <= 40 or ys[0] >= 70 or ys[0] + y2 - y1 <= 30  # and shows no face
+
+
+@pytest.mark.parametrize("effect", [defocused, covered])
+def test_faces_of_a_few_pixels_stay_as_they_are(effect, noise):
+    assert (effect(noise, np.array([[10.0, 10.0, 19.0, 20.0]])) == noise).all()
+
+
+def test_a_face_that_fills_the_picture_has_nothing_to_be_hidden_by(noise):
+    assert (covered(noise, np.array([[0.0, 0.0, 160.0, 120.0]])) == noise).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.floats(-30, 190)] * 2, *[st.floats(0.5, 150)] * 2), max_size=4), st.integers(0, 2**31))
+def test_any_boxes_will_do(found, seed):
+    random.seed(seed)
+    picture = np.random.default_rng(seed).integers(0, 256, (90, 150, 3), np.uint8)
+    boxes = np.array([(x, y, x + width, y + height) for x, y, width, height in found]).reshape(-1, 4)
+    for effect in (defocused, covered):
+        out = effect(picture, boxes)
+        assert out.shape == picture.shape and out.dtype == np.uint8
