@@ -225,6 +225,7 @@ class VideoWish:
     form: str | None = None  #: one of VIDEO_TYPES; None: the video's own, or mkv
     tracking: bool = True  #: whether faces are followed from picture to picture
     audio: bool = True  #: whether sound is copied
+    subtitles: bool = True  #: whether subtitles are copied, which may tell where or who
     crf: int | None = None  #: the encoder's constant quality, lower is better
 
 
@@ -269,7 +270,8 @@ class VideoMethod:
         wish, size = wish or VideoWish(), os.fstat(source.fileno()).st_size
         if not size:
             raise UnreadableImage("the file is empty")
-        encoding, row, written = Encoding(quality=wish.crf, audio=wish.audio), Row(input="", outcome="error"), 0
+        encoding = Encoding(quality=wish.crf, audio=wish.audio, subtitles=wish.subtitles)
+        row, written = Row(input="", outcome="error"), 0
 
         def watch(time: float, seconds: float) -> None:
             nonlocal written
@@ -280,7 +282,7 @@ class VideoMethod:
 
         with VideoReader(source, self._limits.pixels, audio=wish.audio) as reader:
             self._check(reader.seconds, 0, 0)
-            target = folder / f"video{_video_suffix(reader, wish.form)}"
+            target = folder / f"video{_video_suffix(reader, wish)}"
             run = VideoRun(self._anonymizer, encoding, Tracking() if wish.tracking else None)
             try:
                 run(reader, target, row, threading.Event(), watch)
@@ -308,14 +310,16 @@ class VideoMethod:
         close(self._anonymizer)
 
 
-def _video_suffix(reader: VideoReader, form: str | None) -> str:
-    """Return the ending of the file to write. :raises UsageMistake: if ``form`` was asked for and cannot hold the sound."""
-    suffix = f".{form}" if form else reader.suffix
+def _video_suffix(reader: VideoReader, wish: VideoWish) -> str:
+    """Return the ending of the file to write. :raises UsageMistake: if one was asked for that cannot hold what is copied"""
+    suffix = f".{wish.form}" if wish.form else reader.suffix
     held = held_codecs(suffix)
-    missing = [stream for stream in reader.copied if stream.codec_context.name not in held]
+    copied = (stream for stream in reader.copied if wish.subtitles or stream.type != "subtitle")
+    missing = [stream for stream in copied if stream.codec_context.name not in held]
     if not missing:
         return suffix
-    if form:
+    if wish.form:
         kind, codec = missing[0].type, missing[0].codec_context.name
-        raise UsageMistake(f"{form} holds no {kind} of the kind {codec}; choose mkv, or leave the sound out")
+        advice = "the sound" if kind == "audio" else "subtitles"
+        raise UsageMistake(f"{wish.form} holds no {kind} of the kind {codec}; choose mkv, or leave {advice} out")
     return ".mkv"

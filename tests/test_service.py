@@ -185,6 +185,20 @@ def test_what_is_wished_for_a_video(served):
     assert streams(result.path) == [("video", "h264")]
 
 
+def test_subtitles_are_copied_or_left_out_as_is_wished(portrait, tmp_path):
+    source = videos.with_subtitles(clip(tmp_path / "plain.mkv", portrait), tmp_path / "clip.mkv")
+    method = VideoMethod(named("haar", {"detector.profile": "no"}))
+    kept = {}
+    for name, wish in (("with", VideoWish()), ("without", VideoWish("mp4", subtitles=False))):
+        (folder := tmp_path / name).mkdir()
+        with source.open("rb") as file:
+            kept[name] = [kind for kind, _ in streams(method(file, folder, wish).path)]
+    assert kept == {"with": ["video", "subtitle"], "without": ["video"]}
+    (folder := tmp_path / "refused").mkdir()
+    with source.open("rb") as file, pytest.raises(UsageMistake, match="mp4 holds no subtitle .*; choose mkv, or leave subtitles"):
+        method(file, folder, VideoWish("mp4"))
+
+
 def test_a_form_that_cannot_hold_the_sound_is_refused(served, tmp_path):
     with pytest.raises(UsageMistake, match="webm holds no audio of the kind aac; choose mkv"):
         served("clip.mp4", VideoWish("webm"), audio="aac")

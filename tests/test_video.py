@@ -292,21 +292,7 @@ def test_metadata_is_dropped_and_the_output_marked(cli, scene, head, tmp_path):
 
 def test_a_cover_picture_is_left_out_and_subtitles_are_kept(cli, scene, head, tmp_path):
     pictures, _ = walk(scene, head, 10)
-    plain = videos.write(tmp_path / "plain.mkv", pictures)
-    (tmp_path / "words.srt").write_text("1\n00:00:00,100 --> 00:00:00,300\nHello\n")
-    path = tmp_path / "rich.mkv"
-    with av.open(str(plain)) as source, av.open(str(tmp_path / "words.srt")) as words, av.open(str(path), "w") as container:
-        copies = {
-            0: container.add_stream_from_template(source.streams[0]),
-            1: container.add_stream_from_template(words.streams[0]),
-        }
-        copies[1].metadata["language"] = "deu"
-        container.add_attachment("cover.jpg", "image/jpeg", photo_bytes(head))
-        for index, other in ((0, source), (1, words)):
-            for packet in other.demux():
-                if packet.size:
-                    packet.stream = copies[index]
-                    container.mux(packet)
+    path = videos.with_subtitles(videos.write(tmp_path / "plain.mkv", pictures), tmp_path / "rich.mkv", photo_bytes(head))
     result = cli("run", "-m", "haar", path, "-o", tmp_path / "out")
     assert result.code == 0 and "stream 1 (subtitle) is copied as it is, and may tell where or who" in result.err
     with av.open(str(tmp_path / "out" / "rich.mkv")) as container:

@@ -48,7 +48,6 @@ def write(
     tick: Fraction | None = None,
     rotation: int = 0,
     audio: str = "",
-    subtitles: bool = False,
     metadata: dict[str, str] | None = None,
     tags: dict[str, int] | None = None,
     options: dict[str, str] | None = None,
@@ -77,6 +76,23 @@ def write(
             frame.pts, frame.time_base = time, tick
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    return path
+
+
+def with_subtitles(source: Path, path: Path, cover: bytes = b"") -> Path:
+    """Write the video of a file with subtitles in German, ``Hello``, and a cover picture as an attachment of Matroska."""
+    words = path.with_suffix(".srt")
+    words.write_text("1\n00:00:00,100 --> 00:00:00,300\nHello\n")
+    with av.open(str(source)) as pictures, av.open(str(words)) as lines, av.open(str(path), "w") as container:
+        copies = [container.add_stream_from_template(one.streams[0]) for one in (pictures, lines)]
+        copies[1].metadata["language"] = "deu"
+        if cover:
+            container.add_attachment("cover.jpg", "image/jpeg", cover)
+        for copy, one in zip(copies, (pictures, lines), strict=True):
+            for packet in one.demux():
+                if packet.size:
+                    packet.stream = copy
+                    container.mux(packet)
     return path
 
 

@@ -103,6 +103,16 @@ def test_what_is_asked_for_is_done(client, clip, tmp_path):
         assert [stream.type for stream in container.streams] == ["video"] and "matroska" in container.format.name
 
 
+def test_subtitles_are_left_out_where_that_is_asked_for(client, clip, tmp_path):
+    (tmp_path / "plain.mp4").write_bytes(clip)
+    body = videos.with_subtitles(tmp_path / "plain.mp4", tmp_path / "clip.mkv").read_bytes()
+    for asked, expected in (({}, True), ({"subtitles": "off"}, False)):
+        address = begin(client, body, method="haar", tracking="off", **asked)
+        notes = until(client, address, "done")["result"]["notes"]
+        result = client.get(f"{address}/result").content
+        assert (b"Hello" in result) == expected == any("subtitle" in note for note in notes)
+
+
 def test_a_result_is_fetched_in_parts_and_is_there_until_the_last(client, clip):
     address = begin(client, clip)
     size = until(client, address, "done")["result"]["bytes"]

@@ -53,6 +53,7 @@ class Video(Asked):
     )
     tracking: bool = Field(True, description="Follow faces from picture to picture: no gaps, no flicker.")
     audio: bool = Field(True, description="Copy the sound.")
+    subtitles: bool = Field(True, description="Copy subtitles, which may tell where or who.")
     crf: int | None = Field(None, ge=1, le=51, description="Constant quality, the encoder's own scale; lower is better.")
 
 
