@@ -482,6 +482,8 @@ def test_clips_are_made_the_same_again_and_hold_what_their_events_say(build):
         ({"pictures": 10}, "greater than or equal to 40"),
         ({"backgrounds": "nowhere"}, "nowhere: No such file"),
         ({"backgrounds": "labels.jsonl"}, "labels.jsonl: not a folder"),
+        ({"drop": {"gone.png": "why"}}, "drop names 'gone.png', and there is no such picture in"),
+        ({"drop": {"coffee.png": "why"}}, "2 faces to cut out and 0 backgrounds are too few"),
         ({"least_source": 500}, "0 faces to cut out and 1 backgrounds are too few"),
         ({"overrides": {"a.png": "frontal"}}, "overrides"),
     ],

@@ -61,6 +61,7 @@ class ClipsConfig(SetConfig):
 
     clips: dict[Event, Annotated[int, Ge(0)]] = option(..., "how many clips of each event: leaving, crossing, occluded, resizing")
     backgrounds: Path = option(..., "folder of pictures without a face")
+    drop: dict[str, str] = option({}, "pictures in there to leave out, each with the reason")
     pictures: Annotated[int, Ge(LEAST_PICTURES), Le(10_000)] = option(50, "of each clip")
     rate: Annotated[int, Ge(1), Le(240)] = option(25, "pictures per second")
     height: Annotated[int, Ge(64), Le(4096)] = option(360, "of the pictures, pixels; even")

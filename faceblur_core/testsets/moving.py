@@ -70,10 +70,14 @@ def clip_rows(
     """Yield the manifest's row and the file of every clip.
 
     :param items: the photos that faces are cut from
-    :raises UsageMistake: if there are too few faces, or no backgrounds
+    :raises UsageMistake: if there are too few faces, or no backgrounds, or ``drop`` names one that is not there
     """
     photos = [item.photo for item in items if _fits(config, item.photo)]
-    backgrounds = pictures_under(data / config.backgrounds)
+    folder = data / config.backgrounds
+    pictures = {path.relative_to(folder).as_posix(): path for path in pictures_under(folder)}
+    if unknown := config.drop.keys() - pictures.keys():
+        raise UsageMistake(f"test set {config.name}: drop names {min(unknown)!r}, and there is no such picture in {folder}")
+    backgrounds = [path for name, path in pictures.items() if name not in config.drop]
     if len(photos) < 2 or not backgrounds:
         raise UsageMistake(
             f"test set {config.name}: {len(photos)} faces to cut out and {len(backgrounds)} backgrounds are too few"
