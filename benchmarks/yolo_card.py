@@ -1,8 +1,8 @@
 """Write the model card of the YOLO face weights from their training runs and published results.
 
 Usage: python benchmarks/yolo_card.py [RUNS] takes config.yaml, log.csv and run.json of RUNS/yolo-face (RUNS such as runs/train),
-its curves, and of RUNS/yolo-face-first and, if there are, -second and -third, with which it began, into
-plugins/faceblur-yolo/cards; then writes cards/yolo-face.md.
+its curves, and of RUNS/yolo-face-first and, if there is one, -second, with which it began, into plugins/faceblur-yolo/cards; then
+writes cards/yolo-face.md.
 Without RUNS only the page is made anew.
 """
 
@@ -122,13 +122,11 @@ def told(name: str, run: Mapping[str, Any], config: Mapping[str, Any]) -> str:
     """Return a row of the card's table that says what a run did."""
     data = run["data"]
     made = Path(config["data"]).name.removesuffix("-yolo")
-    effects = {"with faces out of focus": config.get("defocus"), "with a face hidden in part": config.get("cover")}
-    changed = "".join(f", {share:.0%} of them {words}," for words, share in effects.items() if share)
     return (
         f"| {run_title(name)} | [config]({name}/config.yaml), {run['epochs']} epochs at {config['imgsz']} pixels in "
         f"{run['seconds'] / 3600:.1f} hours, seed {run['seed']}, the backbone's first {config['frozen']} layers frozen, on "
-        f"{data['train']:,} pictures{changed} ({data['val']:,} to validate) of `faceblur dataset build {made}`, `export-yolo`; "
-        f"manifest `{data['manifest_sha256'][:12]}`; [log]({name}/log.csv) |"
+        f"{data['train']:,} pictures ({data['val']:,} to validate) of `faceblur dataset build {made}`, `export-yolo`; manifest "
+        f"`{data['manifest_sha256'][:12]}`; [log]({name}/log.csv) |"
     )
 
 
