@@ -397,6 +397,12 @@ def test_samples_follow_the_rules_and_their_truth_is_where_yunet_finds_faces(sha
 # The sets that ship, on the real photos
 
 
+def test_what_negatives_leaves_out_is_no_background_of_moving():
+    folder = Path(__file__).parents[1] / "configs" / "testsets"
+    negatives, moving = (yaml.safe_load((folder / f"{name}.yaml").read_text()) for name in ("negatives", "moving"))
+    assert negatives["drop"] == moving["drop"] and len(negatives["drop"]) == 10
+
+
 @pytest.mark.parametrize(
     ("name", "sizes", "people"),
     [

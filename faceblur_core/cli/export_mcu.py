@@ -13,6 +13,7 @@ from faceblur_core.cli.output import print_json, print_table
 from faceblur_core.errors import FaceblurError, UsageMistake
 
 if TYPE_CHECKING:
+    from faceblur_core.mcu.boards import Board
     from faceblur_core.mcu.fit import Fit
     from faceblur_core.mcu.report import Report
     from faceblur_core.mcu.source import Int8Network
@@ -63,18 +64,19 @@ def export_mcu(
     if list_boards:
         _print_boards(as_json)
         return
+    from faceblur_core.mcu.boards import boards, find_board
+
+    target = find_board(board) if board else None
     if fit:
         networks = [*_of_methods(methods, settings, 1), *_of_files(files, 1)] or list(_all_int8())
-        _print_fits(networks, board, as_json)
+        _print_fits(networks, [target] if target else list(boards().values()), as_json)
         return
     if not methods and not files:
         raise UsageMistake("name a network: --method METHOD or --tflite FILE")
-    if len(methods) + len(files) != 1 or not board or not output:
+    if len(methods) + len(files) != 1 or not target or not output:
         raise UsageMistake("an export needs one network, --board and -o; --fit compares several, --boards lists boards")
-    from faceblur_core.mcu.boards import find_board
     from faceblur_core.mcu.export import Options, export, holds_export
 
-    target = find_board(board)
     holds_export(output)  # refuses a folder of something else before the work begins
     network = next(iter([*_of_methods(methods, settings, pictures), *_of_files(files, pictures)]))
     options = Options(recompute=recompute, simulation=simulation)
@@ -182,13 +184,12 @@ def _print_boards(as_json: bool) -> None:
     print_table(("board", "processor", "MHz", "RAM KiB", "flash KiB", "source"), rows)
 
 
-def _print_fits(networks: list[Int8Network], board: str | None, as_json: bool) -> None:
+def _print_fits(networks: list[Int8Network], wanted: list[Board], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from faceblur_core.mcu.boards import assumption, boards, find_board
+    from faceblur_core.mcu.boards import assumption
     from faceblur_core.mcu.fit import fits
 
-    wanted = [find_board(board)] if board else list(boards().values())
     found = list(fits(networks, wanted))
     if as_json:
         print_json([asdict(row) for row in found])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from faceblur_yolo import augment
 from faceblur_yolo.augment import covered, defocused
 
-BOX = np.array([[40.0, 30.0, 70.0, 70.0]])
+BOX = np.array([[140.0, 80.0, 170.0, 120.0]])
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def seeded():
 
 @pytest.fixture
 def noise():
-    return np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
+    return np.random.default_rng(1).integers(0, 256, (240, 300, 3), np.uint8)
 
 
 def changed(before, after):
@@ -34,10 +34,10 @@ def test_a_face_goes_out_of_focus_and_the_rest_stays(noise):
     after = defocused(noise, BOX)
     assert after.dtype == np.uint8 and after.shape == noise.shape and (noise == before).all()
     x1, y1, x2, y2 = changed(noise, after)
-    reach = augment.HEAD * np.array([30, 40]) + 2 * 3 * augment.SIGMAS[1] * 40
-    assert x1 >= 55 - reach[0] - 1 and x2 <= 55 + reach[0] + 1 and y1 >= 50 - reach[1] - 1 and y2 <= 50 + reach[1] + 1
-    assert after[35:65, 45:65].std() < 0.8 * noise[35:65, 45:65].std()
-    assert abs(after[35:65, 45:65].mean() - noise[35:65, 45:65].mean()) < 5
+    reach = augment.HEAD * np.array([30, 40]) + 3 * augment.SIGMAS[1] * 40 + 1
+    assert x1 >= 155 - reach[0] and x2 <= 155 + reach[0] and y1 >= 100 - reach[1] and y2 <= 100 + reach[1]
+    face = np.s_[85:115, 145:165]
+    assert after[face].std() < 0.8 * noise[face].std() and abs(after[face].mean() - noise[face].mean()) < 5
 
 
 def test_where_no_face_is_something_else_goes_out_of_focus(noise):
@@ -48,13 +48,13 @@ def test_a_face_is_hidden_from_one_side_by_what_is_elsewhere(noise):
     for _ in range(20):
         after = covered(noise, BOX)
         x1, y1, x2, y2 = changed(noise, after)
-        inside = np.array([min(x2, 70) - max(x1, 40), min(y2, 70) - max(y1, 30)]) / (30, 40)
+        inside = np.array([min(x2, 170) - max(x1, 140), min(y2, 120) - max(y1, 80)]) / (30, 40)
         assert inside.max() > 0.95 and 0.15 < inside.min() < 0.55
         piece = after[y1:y2, x1:x2]
         places = np.lib.stride_tricks.sliding_window_view(noise, piece.shape)[:, :, 0]
         ys, xs = np.nonzero((places == piece).all((2, 3, 4)))
         assert len(ys) == 1
-        assert xs[0] >= 70 or xs[0] + x2 - x1 <= 40 or ys[0] >= 70 or ys[0] + y2 - y1 <= 30  # and shows no face
+        assert xs[0] >= 170 or xs[0] + x2 - x1 <= 140 or ys[0] >= 120 or ys[0] + y2 - y1 <= 80  # and shows no face
 
 
 @pytest.mark.parametrize("effect", [defocused, covered])
@@ -63,7 +63,7 @@ def test_faces_of_a_few_pixels_stay_as_they_are(effect, noise):
 
 
 def test_a_face_that_fills_the_picture_has_nothing_to_be_hidden_by(noise):
-    assert (covered(noise, np.array([[0.0, 0.0, 160.0, 120.0]])) == noise).all()
+    assert (covered(noise, np.array([[0.0, 0.0, 300.0, 240.0]])) == noise).all()
 
 
 @settings(max_examples=60, deadline=None)

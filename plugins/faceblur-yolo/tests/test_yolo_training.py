@@ -276,10 +276,10 @@ def test_it_comes_last_before_the_tensors_and_again_when_mosaics_end(dataset, mo
         return out
 
     monkeypatch.setattr(Effects, "__call__", look)
-    before = [dataset[1]["bboxes"].shape[1], type(dataset.transforms.transforms[-1])]
+    last = type(dataset.transforms.transforms[-1])
     add_effects(dataset, defocus=1.0, cover=1.0)
     for _ in range(2):
-        assert [type(one) for one in dataset.transforms.transforms[-2:]] == [Effects, before[1]]
+        assert [type(one) for one in dataset.transforms.transforms[-2:]] == [Effects, last]
         sample = dataset[1]
         assert sample["img"].shape == (3, 64, 64) and len(sample["bboxes"]) == len(sample["cls"])
         assert ((sample["bboxes"] >= 0) & (sample["bboxes"] <= 1)).all()
@@ -287,11 +287,13 @@ def test_it_comes_last_before_the_tensors_and_again_when_mosaics_end(dataset, mo
     assert seen == [(64, 64, 3)] * 2
 
 
-def test_a_training_meets_it_and_its_validation_does_not(config, tmp_path, monkeypatch):
-    seen, real = [], augment.defocused
-    monkeypatch.setattr(augment, "defocused", lambda *given: (seen.append(1), real(*given))[1])
-    training.train(dataclasses.replace(config, epochs=1, defocus=1.0), tmp_path, progress=False)
-    assert len(seen) == 24
+@pytest.mark.parametrize("shares", [{"defocus": 1.0}, {"cover": 1.0}])
+def test_a_training_meets_what_is_asked_for_and_its_validation_does_not(config, tmp_path, monkeypatch, shares):
+    seen = []
+    for name, real in (("defocus", augment.defocused), ("cover", augment.covered)):
+        monkeypatch.setattr(augment, real.__name__, lambda *given, name=name, real=real: (seen.append(name), real(*given))[1])
+    training.train(dataclasses.replace(config, epochs=1, **shares), tmp_path, progress=False)
+    assert seen == [*shares] * 24
 
 
 # --- a backbone

@@ -47,7 +47,8 @@ def add_jobs(app: FastAPI, catalogue: Catalogue, limits: Limits, jobs: Jobs) -> 
                 await write_body(request, upload, limits)
                 if not os.fstat(upload.fileno()).st_size:
                     raise UnreadableImage("the file is empty")
-                job = jobs.add(upload, wanted, VideoWish(ask.form, ask.tracking, ask.audio, ask.subtitles, ask.crf))
+                wish = VideoWish(ask.form, tracking=ask.tracking, audio=ask.audio, subtitles=ask.subtitles, crf=ask.crf)
+                job = jobs.add(upload, wanted, wish)
             except BaseException:
                 upload.close()
                 raise

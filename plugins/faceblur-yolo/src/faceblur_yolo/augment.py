@@ -1,6 +1,7 @@
 """What photos do to faces and Ultralytics' augmentation does not: some are out of focus, some are partly hidden.
 
-Both happen to single faces, so that one picture shows sharp ones and such ones, as photos do; the boxes stay as they are.
+Both happen to chosen faces, and to what is beside them, so that one picture shows sharp ones and such ones, as photos do; the
+boxes stay as they are.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 Boxes = NDArray[np.floating]
-LEAST = 12  #: height of the smallest face that anything happens to, pixels
+LEAST = 12  #: height of the smallest face that is chosen, pixels
 HEAD = 1.2  #: half axes of what goes out of focus with a face, in widths and heights of its box
 SIGMAS = (0.015, 0.07)  #: standard deviation of the blur, in heights of the face
 TRIES = 16  #: places where a piece without a face is looked for
@@ -38,7 +39,7 @@ def _built(build: Callable[..., Any], effects: Effects, *args: Any, **options: A
 
 def _with(effects: Effects, transforms: Any) -> Any:
     """Return Ultralytics' chain of transforms with ours before its last one."""
-    transforms.insert(len(transforms.transforms) - 1, effects)
+    transforms.insert(-1, effects)
     return transforms
 
 
@@ -86,8 +87,8 @@ def defocused(picture: Picture, boxes: Boxes) -> Picture:
         sigma = float(random.uniform(*SIGMAS) * face_height)
         centre, axes = (box[:2] + box[2:]) / 2, np.array([face_width, face_height]) * HEAD
         reach = axes + 3 * sigma
-        x1, y1 = np.maximum(np.floor(centre - reach), 0).astype(int)
-        x2, y2 = np.minimum(np.ceil(centre + reach), (width, height)).astype(int)
+        x1, y1 = np.clip(np.floor(centre - reach), 0, (width, height)).astype(int)
+        x2, y2 = np.clip(np.ceil(centre + reach), 0, (width, height)).astype(int)
         part = out[y1:y2, x1:x2]
         if not part.size:
             continue
