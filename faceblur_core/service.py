@@ -314,8 +314,7 @@ def _video_suffix(reader: VideoReader, wish: VideoWish) -> str:
     """Return the ending of the file to write. :raises UsageMistake: if one was asked for that cannot hold what is copied"""
     suffix = f".{wish.form}" if wish.form else reader.suffix
     held = held_codecs(suffix)
-    copied = (stream for stream in reader.copied if wish.subtitles or stream.type != "subtitle")
-    missing = [stream for stream in copied if stream.codec_context.name not in held]
+    missing = [stream for stream in reader.to_copy(subtitles=wish.subtitles) if stream.codec_context.name not in held]
     if not missing:
         return suffix
     if wish.form:

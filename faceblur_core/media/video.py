@@ -362,6 +362,10 @@ class VideoReader:
             self.notes[f"stream {stream.index} ({stream.type}) may show where or who and is left out"] += 1
         return False
 
+    def to_copy(self, *, subtitles: bool) -> list[Stream]:
+        """Return the streams to copy, with the subtitles or without."""
+        return [stream for stream in self.copied if subtitles or stream.type != "subtitle"]
+
     @property
     def made(self) -> Literal["", "anonymized", "preview"]:
         """Whether faceblur wrote the file, and then what."""
@@ -598,8 +602,7 @@ class VideoWriter:
         try:
             self._container.metadata["comment"] = software
             self.stream = self._add_video(muxer, encoding)
-            copied = (stream for stream in reader.copied if encoding.subtitles or stream.type != "subtitle")
-            copies = {stream.index: self._add_copy(stream, muxer) for stream in copied}
+            copies = {stream.index: self._add_copy(stream, muxer) for stream in reader.to_copy(subtitles=encoding.subtitles)}
             self._copies = {index: stream for index, stream in copies.items() if stream is not None}
             self._container.start_encoding()
             unknown = sorted(dict(encoding.options).keys() & self.stream.codec_context.options)  # what it left over
