@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faceblur_yolo import augment
-from faceblur_yolo.augment import covered, defocused
+from faceblur_yolo.augment import covered, defocused, smoothed
 
 BOX = np.array([[140.0, 80.0, 170.0, 120.0]])
 
@@ -64,6 +64,35 @@ def test_faces_of_a_few_pixels_stay_as_they_are(effect, noise):
 
 def test_a_face_that_fills_the_picture_has_nothing_to_be_hidden_by(noise):
     assert (covered(noise, np.array([[0.0, 0.0, 300.0, 240.0]])) == noise).all()
+
+
+def test_a_few_colours_of_the_picture_are_left_and_change_slowly(noise):
+    noise[:, :150] //= 2  # its left half is darker
+    for _ in range(20):
+        after = smoothed(noise).astype(int)
+        assert after.shape == noise.shape
+        assert after[:, :40].mean() + 20 < after[:, -40:].mean()
+        steps = max(np.abs(np.diff(after, axis=axis)).max() for axis in (0, 1))
+        assert steps < 60  # noise: 250
+
+
+def test_one_colour_stays_one(noise):
+    noise[:] = (10, 200, 30)
+    assert all(np.ptp(smoothed(noise), (0, 1)).max() == 0 for _ in range(10))
+
+
+def test_pictures_become_smooth_where_no_face_is_and_only_there(noise):
+    from ultralytics.utils.instance import Instances
+
+    effects = augment.Effects(0.0, 0.0, 1.0)
+
+    def seen(boxes):
+        instances = Instances(boxes, bbox_format="xyxy", normalized=False)
+        return effects({"img": noise.copy(), "instances": instances})["img"]
+
+    assert (seen(BOX) == noise).all()
+    after = seen(np.zeros((0, 4)))
+    assert np.abs(np.diff(after.astype(int), axis=1)).mean() < 0.2 * np.abs(np.diff(noise.astype(int), axis=1)).mean()
 
 
 @settings(max_examples=60, deadline=None)

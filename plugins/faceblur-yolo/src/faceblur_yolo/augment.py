@@ -1,7 +1,8 @@
-"""What photos do to faces and Ultralytics' augmentation does not: some are out of focus, some are partly hidden.
+"""What photos show and Ultralytics' augmentation does not: faces out of focus, faces partly hidden, pictures of mere colours.
 
-Both happen to chosen faces, and to what is beside them, so that one picture shows sharp ones and such ones, as photos do; the
-boxes stay as they are.
+The first two happen to chosen faces, and to what is beside them, so that one picture shows sharp ones and such ones, as photos
+do; the boxes stay as they are. The last one happens to pictures without a face: a network that learns to find blurred faces
+finds them also in smooth fields of colour, as a sky, a wall or a strong blur has them, unless it is shown some.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ LEAST = 12  #: height of the smallest face that is chosen, pixels
 HEAD = 1.2  #: half axes of what goes out of focus with a face, in widths and heights of its box
 SIGMAS = (0.015, 0.07)  #: standard deviation of the blur, in heights of the face
 TRIES = 16  #: places where a piece without a face is looked for
+FIELDS = (2, 24)  #: along each side of a picture that becomes smooth: how many colours stay
 
 
-def add_effects(dataset: Any, *, defocus: float, cover: float) -> None:
+def add_effects(dataset: Any, *, defocus: float, cover: float, smooth: float) -> None:
     """Put ours into the transforms of a data set of Ultralytics, before the last one, which makes tensors.
 
     :param defocus, cover: in what share of the pictures it happens
+    :param smooth: the same, of those without a face
     """
-    effects = Effects(defocus, cover)
+    effects = Effects(defocus, cover, smooth)
     dataset.transforms = _with(effects, dataset.transforms)
     dataset.build_transforms = partial(_built, dataset.build_transforms, effects)  # called again when mosaics end
 
@@ -46,15 +49,17 @@ def _with(effects: Effects, transforms: Any) -> Any:
 class Effects:
     """A transform in Ultralytics' chain."""
 
-    def __init__(self, defocus: float, cover: float) -> None:
-        self.defocus, self.cover = defocus, cover
+    def __init__(self, defocus: float, cover: float, smooth: float) -> None:
+        self.defocus, self.cover, self.smooth = defocus, cover, smooth
 
     def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
         """Change ``labels["img"]``, H x W x 3 uint8, where its turn comes."""
-        blurs, covers = random.random() < self.defocus, random.random() < self.cover
-        if blurs or covers:
-            picture = np.ascontiguousarray(labels["img"])
-            instances = labels["instances"]
+        blurs, covers, smooths = (random.random() < share for share in (self.defocus, self.cover, self.smooth))
+        instances = labels["instances"]
+        picture = np.ascontiguousarray(labels["img"])
+        if smooths and not len(instances):
+            labels["img"] = smoothed(picture)
+        elif blurs or covers:
             instances.convert_bbox("xyxy")
             instances.denormalize(*picture.shape[1::-1])
             boxes = instances.bboxes
@@ -99,6 +104,24 @@ def defocused(picture: Picture, boxes: Boxes) -> Picture:
         blurred = cv2.GaussianBlur(part, (0, 0), sigma)
         out[y1:y2, x1:x2] = np.rint(alpha * blurred + (1 - alpha) * part).astype(np.uint8)
     return out
+
+
+def smoothed(picture: Picture) -> Picture:
+    """Return what is left of the picture's colours when a few of them are kept and all between them is interpolated.
+
+    In half of the cases they are stretched, so that each channel goes from 0 to 255.
+
+    :param picture: H x W x 3 uint8
+    """
+    import cv2
+
+    height, width = picture.shape[:2]
+    few = cv2.resize(picture, (random.randint(*FIELDS), random.randint(*FIELDS)), interpolation=cv2.INTER_AREA).astype(np.float32)
+    if random.random() < 0.5:
+        least, most = few.min((0, 1)), few.max((0, 1))
+        few = (few - least) * (255 / np.maximum(most - least, 1))
+    way = random.choice((cv2.INTER_LINEAR, cv2.INTER_CUBIC))
+    return np.clip(np.rint(cv2.resize(few, (width, height), interpolation=way)), 0, 255).astype(np.uint8)
 
 
 def covered(picture: Picture, boxes: Boxes) -> Picture:

@@ -42,6 +42,7 @@ from faceblur_yolo.library import kept_quiet, one_line
 
 DATA = "data.yaml"
 DISTRIBUTION = "faceblur-yolo"
+EFFECTS = ("defocus", "cover", "smooth")  #: our augmentation
 SAME = (
     "imgsz", "optimizer", "momentum", "device", "workers", "mosaic", "close_mosaic", "mixup", "scale", "translate", "degrees",
     "fliplr", "hsv_h", "hsv_s", "hsv_v", "multi_scale", "box", "cls", "dfl", "epochs", "seed", "weight_decay", "warmup_epochs",
@@ -157,7 +158,7 @@ class _Run:
         trainer = DetectionTrainer(overrides=self._overrides(), _callbacks=callbacks)
         if self.backbone and not self.last:
             trainer.get_model = self._begun(trainer.get_model)
-        if self.config.defocus or self.config.cover:
+        if any(getattr(self.config, name) for name in EFFECTS):
             trainer.build_dataset = self._affected(trainer.build_dataset)
         trainer.train()
 
@@ -177,7 +178,7 @@ class _Run:
         def build(img_path: str, mode: str = "train", batch: int | None = None) -> Any:
             dataset = build_dataset(img_path, mode, batch)
             if mode == "train":
-                add_effects(dataset, defocus=self.config.defocus, cover=self.config.cover)
+                add_effects(dataset, **{name: getattr(self.config, name) for name in EFFECTS})
             return dataset
 
         return build
