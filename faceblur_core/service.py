@@ -313,12 +313,11 @@ class VideoMethod:
 def _video_suffix(reader: VideoReader, wish: VideoWish) -> str:
     """Return the ending of the file to write. :raises UsageMistake: if one was asked for that cannot hold what is copied"""
     suffix = f".{wish.form}" if wish.form else reader.suffix
-    held = held_codecs(suffix)
-    missing = [stream for stream in reader.to_copy(subtitles=wish.subtitles) if stream.codec_context.name not in held]
-    if not missing:
+    lacking = reader.beyond(held_codecs(suffix), subtitles=wish.subtitles)
+    if not lacking:
         return suffix
     if wish.form:
-        kind, codec = missing[0].type, missing[0].codec_context.name
-        advice = "the sound" if kind == "audio" else "subtitles"
-        raise UsageMistake(f"{wish.form} holds no {kind} of the kind {codec}; choose mkv, or leave {advice} out")
+        advice = {"audio": "the sound", "subtitle": "subtitles"}
+        leave = " and ".join(advice[kind] for kind in lacking)
+        raise UsageMistake(f"{wish.form} holds {' and '.join(lacking.values())}; choose mkv, or leave {leave} out")
     return ".mkv"

@@ -485,8 +485,12 @@ def test_mistakes_are_one_line(
 
 
 def test_a_folder_or_a_board_that_will_not_do_is_told_before_the_work_begins(tmp_path: Path, cli) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    for board, folder, message in (("rp2350", tmp_path, "choose a new folder"), ("rp2351", tmp_path / "new", "no board named")):
+    (mine := tmp_path / "notes.txt").write_text("mine")
+    for board, folder, message in (
+        ("rp2350", tmp_path, "choose a new folder"),
+        ("rp2350", mine / "new", f"{mine} is no folder"),
+        ("rp2351", tmp_path / "new", "no board named"),
+    ):
         result = cli("export-mcu", "--tflite", tmp_path / "not-there.tflite", "--board", board, "-o", folder)
         assert result.code == 2 and message in result.err and result.err.count("\n") == 1
 

@@ -315,6 +315,10 @@ def test_what_a_container_cannot_hold_is_refused_by_name(cli, clip, scene, head,
     result = cli("run", "-m", "haar", path, "-o", tmp_path / "sound.webm")
     assert result.code == 1 and "webm holds no audio of the kind pcm_s16le; name an output that ends in .mkv" in result.err
     assert not (tmp_path / "sound.webm").exists() and not leftovers(tmp_path)
+    both = videos.with_subtitles(videos.write(tmp_path / "aac.mkv", pictures, audio="aac"), tmp_path / "both.mkv")
+    result = cli("run", "-m", "haar", both, "-o", tmp_path / "sound.webm")
+    assert result.code == 1 and "webm holds no audio of the kind aac and no subtitle of the kind" in result.err
+    assert "leave the sound out by --no-audio and subtitles out by --no-subtitles" in result.err
     assert cli("run", "-m", "haar", path, "-o", tmp_path / "sound.webm", "--no-audio").code == 0
     with av.open(str(tmp_path / "sound.webm")) as container:
         assert container.streams.video[0].codec_context.name in ("vp9", "libvpx-vp9")
@@ -489,6 +493,10 @@ def test_encoders_and_their_options(cli, clip, tmp_path):
     ):
         result = cli(*base, tmp_path / "bad.mkv", *options)
         assert result.code == 2 and message in result.err and result.err.count("\n") == 1
+    old = videos.write(tmp_path / "old.avi", [np.zeros((48, 64, 3), np.uint8)] * 2, codec="mpeg4")
+    result = cli("run", "-m", "haar", old, "-o", tmp_path / "new.avi", "--crf", 3, "--preset", "fast")
+    for scale in ("CRF", "presets"):
+        assert result.code == 0 and f"encoder mpeg4 has no {scale}; what was asked for does not count" in result.err
     result = cli(*base, tmp_path / "bad.mkv", "--preset", "warp")
     assert result.code == 1 and "cannot be encoded with libx264" in result.err and not (tmp_path / "bad.mkv").exists()
     result = cli(*base, tmp_path / "bad.mkv", "--encoder-option", "tnue=grain")

@@ -80,18 +80,20 @@ def write(
 
 
 def with_subtitles(source: Path, path: Path, cover: bytes = b"") -> Path:
-    """Write the video of a file with subtitles in German, ``Hello``, and a cover picture as an attachment of Matroska."""
+    """Write what is in a file with subtitles in German, ``Hello``, and a cover picture as an attachment of Matroska."""
     words = path.with_suffix(".srt")
     words.write_text("1\n00:00:00,100 --> 00:00:00,300\nHello\n")
     with av.open(str(source)) as pictures, av.open(str(words)) as lines, av.open(str(path), "w") as container:
-        copies = [container.add_stream_from_template(one.streams[0]) for one in (pictures, lines)]
-        copies[1].metadata["language"] = "deu"
+        copies = {
+            (one, stream.index): container.add_stream_from_template(stream) for one in (pictures, lines) for stream in one.streams
+        }
+        copies[lines, 0].metadata["language"] = "deu"
         if cover:
             container.add_attachment("cover.jpg", "image/jpeg", cover)
-        for copy, one in zip(copies, (pictures, lines), strict=True):
+        for one in (pictures, lines):
             for packet in one.demux():
                 if packet.size:
-                    packet.stream = copy
+                    packet.stream = copies[one, packet.stream.index]
                     container.mux(packet)
     return path
 

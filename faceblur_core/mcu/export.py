@@ -23,7 +23,7 @@ from faceblur_core.mcu.oracle import Oracle
 from faceblur_core.mcu.plan import AUTO, Plan, plans, smallest_that_fits
 from faceblur_core.mcu.report import Report
 from faceblur_core.mcu.vela import VelaEstimate, estimate
-from faceblur_core.media.files import save
+from faceblur_core.media.files import check_folder_above, save
 
 Bytes = NDArray[np.int8]
 Say = Callable[[str], None]
@@ -82,7 +82,11 @@ _YOURS = ("main.c", "CMakeLists.txt")  # written once, for people to go on with
 
 
 def holds_export(folder: Path) -> bool:
-    """Return whether a whole export is in a folder, which need not exist. :raises UsageMistake: if something else is"""
+    """Return whether a whole export is in a folder, which need not exist.
+
+    :raises UsageMistake: if something else is, or it can be no folder
+    """
+    check_folder_above(folder)
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     with contextlib.suppress(OSError, ValueError, RecursionError):
         report = json.loads((folder / "report.json").read_bytes())

@@ -366,6 +366,17 @@ class VideoReader:
         """Return the streams to copy, with the subtitles or without."""
         return [stream for stream in self.copied if subtitles or stream.type != "subtitle"]
 
+    def beyond(self, held: set[str], *, subtitles: bool) -> dict[str, str]:
+        """Return what of the streams to copy a container does not hold, by their type, in words.
+
+        :param held: the names of the codecs that the container holds
+        """
+        names: dict[str, set[str]] = {}
+        for stream in self.to_copy(subtitles=subtitles):
+            if stream.codec_context.name not in held:
+                names.setdefault(stream.type, set()).add(stream.codec_context.name)
+        return {kind: f"no {kind} of the kind {' or '.join(sorted(found))}" for kind, found in sorted(names.items())}
+
     @property
     def made(self) -> Literal["", "anonymized", "preview"]:
         """Whether faceblur wrote the file, and then what."""
@@ -602,7 +613,13 @@ class VideoWriter:
         try:
             self._container.metadata["comment"] = software
             self.stream = self._add_video(muxer, encoding)
-            copies = {stream.index: self._add_copy(stream, muxer) for stream in reader.to_copy(subtitles=encoding.subtitles)}
+            if lacking := reader.beyond(self._container.supported_codecs, subtitles=encoding.subtitles):
+                advice = {"audio": "the sound out by --no-audio", "subtitle": "subtitles out by --no-subtitles"}
+                raise FaceblurError(
+                    f"{muxer} holds {' and '.join(lacking.values())}; name an output that ends in .mkv, "
+                    f"or leave {' and '.join(advice[kind] for kind in lacking)}"
+                )
+            copies = {stream.index: self._add_copy(stream) for stream in reader.to_copy(subtitles=encoding.subtitles)}
             self._copies = {index: stream for index, stream in copies.items() if stream is not None}
             self._container.start_encoding()
             unknown = sorted(dict(encoding.options).keys() & self.stream.codec_context.options)  # what it left over
@@ -628,6 +645,12 @@ class VideoWriter:
         )
         if self.pixel_format != first.format.name.replace("yuvj", "yuv"):
             self.notes[f"pixel format {first.format.name} is written as {self.pixel_format}"] += 1
+        for asked, scale, name in (
+            (encoding.quality is not None, ENCODERS[self.encoder].quality, "CRF"),
+            (encoding.preset, ENCODERS[self.encoder].speed, "presets"),
+        ):
+            if asked and not scale:
+                self.notes[f"encoder {self.encoder} has no {name}; what was asked for does not count"] += 1
         stream: Any = self._container.add_stream(self.encoder, rate=self._reader.rate, options=_options(self.encoder, encoding))
         stream.width, stream.height, stream.pix_fmt = first.width, first.height, self.pixel_format
         context = stream.codec_context
@@ -648,13 +671,7 @@ class VideoWriter:
         made: VideoStream = stream
         return made
 
-    def _add_copy(self, source: Stream, muxer: str) -> Stream | None:
-        if source.codec_context.name not in self._container.supported_codecs:
-            advice = "the sound out by --no-audio" if source.type == "audio" else "subtitles out by --no-subtitles"
-            raise FaceblurError(
-                f"{muxer} holds no {source.type} of the kind {source.codec_context.name}; "
-                f"name an output that ends in .mkv, or leave {advice}"
-            )
+    def _add_copy(self, source: Stream) -> Stream | None:
         try:
             stream = self._container.add_stream_from_template(source)
         except ValueError:
