@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/cards.py [RUNS] takes each network's config.yaml, log.csv, run.json and curves from RUNS/NAME (such as
 runs/train) into plugins/faceblur-unet/cards/NAME, then writes cards/NAME.md; without RUNS only the pages are made anew.
-RUNS/NAME-first and -second are the runs before, RUNS/NAME-alone is a student without its teacher, RUNS/tried-* are short runs
-with one option changed, tried-base with none.
+RUNS/NAME-first to -fifth are the runs before, RUNS/NAME-alone is a student without its teacher, RUNS/tried-* are short
+runs with one option changed, tried-base with none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CURVES = ("loss", "mse", "mae", "ssim", "psnr")
 THESIS = {"teacher": {"val_mse": 5.19e-4, "val_mae": 0.0110, "val_ssim": 0.959, "val_psnr": 34.19}}
 FACE_WEIGHT = """Weighting the faces costs error outside of them and hides more: by `faceblur compare` of the two model files,
 celebahq's coverage >= 0.95 is 0.949 as it is and 0.887 with `face_weight=0`, its share of cosines < 0.4 is 0.672 and 0.636."""
-EARLIER = ("first", "second")  #: NAME-first is the run whose weights the next one began with
+EARLIER = ("first", "second", "third", "fourth", "fifth")  #: NAME-first is the run whose weights the next one began with
 ERRORS = """
 Where the error is, by `benchmarks/unet_errors.py`: most of it inside and within a few pixels of the edge of what is to be
 blurred. The targets end there, sharply, and where a face ends is not the same in every source, so a network that cannot know

@@ -13,7 +13,7 @@ DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is n
 SHIPPED = {
     DEFAULT: Weights(
         file="yolo-face.onnx",
-        sha256=("e92ca7d96aa6537b1bce4fe0cb1d1180d99626d823139a54105efe2dace8240b",),
+        sha256=("60bc610df48ae085a32d9300f80c6d45d2180dcc0dbb170cd02e73fd146b22de",),
         licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
         size=5_557_725,
         package="faceblur_yolo_onnx",

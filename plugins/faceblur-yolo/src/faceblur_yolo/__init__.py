@@ -12,7 +12,7 @@ DEFAULT = "yolo-face"  #: the network in ``SHIPPED`` that is used when none is n
 SHIPPED = {
     DEFAULT: Weights(
         file="yolo-face.pt",
-        sha256=("9925b0fb37587da3479b6b6b430114264ad0b85baa176b89276373f48b4a27fc",),
+        sha256=("414c7b9a37a72358ac9de8e42bc4cf9b8508e54fe2fcaddad7ccf28be9b0ba3e",),
         licence="AGPL-3.0-only; trained on photos that are for research only, see the model card",
         size=5_254_807,
         package="faceblur_yolo",

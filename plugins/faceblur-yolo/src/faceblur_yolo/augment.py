@@ -116,7 +116,8 @@ def smoothed(picture: Picture) -> Picture:
     import cv2
 
     height, width = picture.shape[:2]
-    few = cv2.resize(picture, (random.randint(*FIELDS), random.randint(*FIELDS)), interpolation=cv2.INTER_AREA).astype(np.float32)
+    wide, high = (round(FIELDS[0] * (FIELDS[1] / FIELDS[0]) ** random.random()) for _ in range(2))  # few as often as many
+    few = cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA).astype(np.float32)
     if random.random() < 0.5:
         least, most = few.min((0, 1)), few.max((0, 1))
         few = (few - least) * (255 / np.maximum(most - least, 1))
