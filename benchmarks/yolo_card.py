@@ -45,7 +45,7 @@ Made by `benchmarks/yolo_card.py` from the training runs in this folder and the 
 
 ## Training
 
-{epochs} epochs in {hours:.1f} hours after the runs before; the best is epoch {best:.0f}.
+The last run took {hours:.1f} hours after the runs before; the best of its epochs is number {best:.0f} of {epochs}.
 
 {curves}
 
@@ -130,8 +130,9 @@ def told(name: str, run: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         "of those without a face mere colours": config.get("smooth"),
     }
     changed = "".join(f"{share:.0%} {words}, " for words, share in effects.items() if share)
+    epochs = "1 epoch" if run["epochs"] == 1 else f"{run['epochs']} epochs"
     return (
-        f"| {run_title(name)} | [config]({name}/config.yaml), {run['epochs']} epochs at {config['imgsz']} pixels in "
+        f"| {run_title(name)} | [config]({name}/config.yaml), {epochs} at {config['imgsz']} pixels in "
         f"{run['seconds'] / 3600:.1f} hours, seed {run['seed']}, the backbone's first {config['frozen']} layers frozen, on "
         f"{data['train']:,} pictures ({changed}{data['val']:,} more to validate) of `faceblur dataset build {made}`, "
         f"`export-yolo`; manifest `{data['manifest_sha256'][:12]}`; [log]({name}/log.csv) |"
