@@ -54,7 +54,8 @@ class Effects:
 
     def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
         """Change ``labels["img"]``, H x W x 3 uint8, where its turn comes."""
-        blurs, covers, smooths = (random.random() < share for share in (self.defocus, self.cover, self.smooth))
+        blurs, covers = random.random() < self.defocus, random.random() < self.cover
+        smooths = self.smooth > 0 and random.random() < self.smooth  # without it no draw: runs from before it stay the same
         instances = labels["instances"]
         picture = np.ascontiguousarray(labels["img"])
         if smooths and not len(instances):
@@ -116,7 +117,7 @@ def smoothed(picture: Picture) -> Picture:
     import cv2
 
     height, width = picture.shape[:2]
-    wide, high = (round(FIELDS[0] * (FIELDS[1] / FIELDS[0]) ** random.random()) for _ in range(2))  # few as often as many
+    wide, high = (round(FIELDS[0] * (FIELDS[1] / FIELDS[0]) ** random.random()) for _ in range(2))  # log-uniform
     few = cv2.resize(picture, (wide, high), interpolation=cv2.INTER_AREA).astype(np.float32)
     if random.random() < 0.5:
         least, most = few.min((0, 1)), few.max((0, 1))
