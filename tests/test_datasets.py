@@ -714,6 +714,11 @@ def test_label_review_redo_build(cli, tmp_path, astronaut):
     (photos / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
     (photos / "cut.png").write_bytes(encoded(astronaut, "PNG")[:20_000])
 
+    (tmp_path / "none").mkdir()
+    one_line(cli("dataset", "label", tmp_path / "none", "-o", labels, "-m", "haar"), 2, f"no pictures in {tmp_path / 'none'}")
+    assert not labels.exists()
+    os.mkfifo(photos / "pipe.png")
+
     result = cli("dataset", "label", photos, "-o", labels, "-m", "haar")
     assert result.code == 1, "two pictures cannot be read"
     assert sorted(line.split(":")[1].strip() for line in result.err.splitlines()) == [

@@ -57,10 +57,11 @@ def test_the_face_is_hidden_and_the_rest_is_not_touched(cli, portrait, tmp_path,
 def test_folders_are_mirrored_and_other_files_left_alone(cli, portrait, tmp_path):
     (portrait / "deep" / "er").mkdir(parents=True)
     shutil.copy(portrait / "portrait.png", portrait / "deep" / "er" / "B.PNG")
-    (portrait / "notes.txt").write_text("hello")
+    for name in ("notes.txt", "more.txt", *(f"file.{letter}" for letter in "abcdef")):
+        (portrait / name).write_text("hello")
     (portrait / ".hidden.png").write_text("x")
     result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out")
-    assert result.code == 0 and "passed over, no photos by name: 1 .txt" in result.err
+    assert result.code == 0 and "passed over, no photos by name: 2 .txt, 1 .a, 1 .b, 1 .c, 1 .d and 2 more kinds" in result.err
     written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
     assert written == {"portrait.png", "deep/er/B.PNG"}
 

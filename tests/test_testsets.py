@@ -284,6 +284,11 @@ def test_list_and_show(build, cli, data, home, monkeypatch):
     assert "1 of 2" in cli("testset", "show", "mine", "-o", data / "sheet.png", "--category", "frontal", "--limit", 1).out
     one_line(cli("testset", "show", "mine", "-o", data / "x.png", "--category", "small"), 2, "no photo of category 'small'")
 
+    (data / "mine.png").write_text("mine")
+    one_line(cli("testset", "show", "mine", "-o", data / "mine.png"), 2, "mine.png is there and is no PNG file")
+    one_line(cli("testset", "show", "mine", "-o", data / "sheet.jpg"), 2, "give it a name that ends in .png")
+    assert (data / "mine.png").read_text() == "mine"
+
     (data / "mine").mkdir()
     monkeypatch.chdir(data)
     assert "6 photos, 0 faults" in cli("testset", "verify", "mine").out, "a folder of that name that is no test set"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -232,19 +233,31 @@ def test_without_originals_faces_that_are_blurred_enough_are_no_problem(cli, fol
         (["out", "--original", "in", "--judge", "wipe"], "finds no boxes"),
         (["out", "--original", "in", "--judge", "corner", "--judge", "corner"], "--judge corner is given twice"),
         (["in", "--original", "./in", "--judge", "corner"], "both the folder to verify and"),
-        (["out", "--original", "in/sub", "--judge", "corner"], "no photos in in/sub"),
+        (["out", "--original", "in/sub", "--judge", "corner"], "no photos in in/sub; videos are not looked at"),
         (["out", "--original", "in", "--judge", "corner", "--json", "in/a.png"], "is one of the pictures"),
         (["out", "--original", "in", "--judge", "corner", "--json", "no/r.json"], "no is no folder"),
+        (
+            ["out", "--original", "in", "--judge", "corner", "--json", "mine.json"],
+            "mine.json is there and is no report of faceblur",
+        ),
     ],
 )
 def test_mistakes_are_one_line(cli, folders, arguments, part):
     for folder in folders:
         put(folder / "a.png", bright())
     before = (folders[0] / "a.png").read_bytes()
+    Path("mine.json").write_text('{"mine": 1}')
     result = cli("verify", *arguments)
     assert result.code in (1, 2) and result.err.count("\n") == 1 and part in result.err, result.err
     assert result.code == 2 or part == "finds no boxes"
-    assert (folders[0] / "a.png").read_bytes() == before
+    assert (folders[0] / "a.png").read_bytes() == before and Path("mine.json").read_text() == '{"mine": 1}'
+
+
+def test_a_pipe_is_not_waited_for(verify, folders):
+    for folder in folders:
+        os.mkfifo(folder / "a.png")
+    assert report(verify)["a.png"]["faults"] == ["not a regular file", "original: not a regular file"]
+    assert report(verify)["a.png"]["faults"], "the report takes the place of the one before"
 
 
 def test_without_a_judge_there_is_a_clear_line(cli, folders, monkeypatch, tmp_path):

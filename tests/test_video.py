@@ -405,7 +405,8 @@ def test_what_is_left_of_a_damaged_video_survives(cli, scene, head, tmp_path):
     assert "ends after" in " ".join(rows(tmp_path / "short.mkv.jsonl")[0]["notes"])
 
 
-def test_ctrl_c_leaves_no_half_file(scene, head, tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interruption_leaves_no_half_file(scene, head, tmp_path, end):
     pictures, _ = walk(scene, head, 60, speed=1)
     path = videos.write(tmp_path / "long.mp4", pictures * 20)
     out = tmp_path / "out"
@@ -415,7 +416,7 @@ def test_ctrl_c_leaves_no_half_file(scene, head, tmp_path):
         time.sleep(0.05)
         assert process.poll() is None
     time.sleep(0.3)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, end)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err.endswith("faceblur: interrupted\n") and "Traceback" not in err
     assert not list(out.iterdir()) and not (tmp_path / "m.jsonl").read_text()
@@ -498,7 +499,12 @@ def test_encoders_and_their_options(cli, clip, tmp_path):
     for scale in ("CRF", "presets"):
         assert result.code == 0 and f"encoder mpeg4 has no {scale}; what was asked for does not count" in result.err
     result = cli(*base, tmp_path / "bad.mkv", "--preset", "warp")
-    assert result.code == 1 and "cannot be encoded with libx264" in result.err and not (tmp_path / "bad.mkv").exists()
+    assert (
+        result.code == 1
+        and "cannot be encoded with libx264" in result.err
+        and "correct --crf, --preset or" in result.err
+        and not (tmp_path / "bad.mkv").exists()
+    )
     result = cli(*base, tmp_path / "bad.mkv", "--encoder-option", "tnue=grain")
     assert result.code == 1 and "libx264 has no option tnue" in result.err and not (tmp_path / "bad.mkv").exists()
 

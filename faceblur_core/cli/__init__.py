@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -61,6 +62,10 @@ def cli() -> None:
 def main() -> NoReturn:
     """Run the command line; the process ends with 0 all well, 1 something failed, 2 usage, 130 interrupted."""
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
+    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C, so that nothing half written is left; nohup's wish stays
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     with contextlib.nullcontext() if "--verbose" in sys.argv else _quiet_libraries():
         code = _run()
     sys.exit(code)

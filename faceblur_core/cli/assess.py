@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from faceblur_core.cli.output import check_report, print_table, printable, progress_bar, tell_passed_over, workers_option
+from faceblur_core.cli.output import (
+    check_report,
+    print_table,
+    printable,
+    progress_bar,
+    tell_passed_over,
+    workers_option,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from faceblur_core.compare.assess import Assessed
@@ -85,9 +92,6 @@ def _tell(items: Sequence[Assessed], threshold: float) -> None:
 
 
 def _write(report: Path, items: Sequence[Assessed], threshold: float, detectors: Sequence[str]) -> None:
-    from faceblur_core import __version__
-    from faceblur_core.media.files import save
-
     pictures = [
         {
             "name": str(item.path),
@@ -105,9 +109,8 @@ def _write(report: Path, items: Sequence[Assessed], threshold: float, detectors:
         for item in items
     ]
     content = {
-        "faceblur": __version__,
         "threshold": None if math.isnan(threshold) else threshold,
         "detectors": list(detectors),
         "pictures": pictures,
     }
-    save(report, (json.dumps(content, indent=1) + "\n").encode())
+    write_report(report, content)

@@ -8,18 +8,22 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from faceblur_core import __version__
 from faceblur_core.errors import UsageMistake
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from faceblur_core.types import Image
+
+
+REPORT = b'{\n "faceblur": '  #: how the files of ``--json`` begin
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -50,18 +54,29 @@ def printable(name: str) -> str:
 def tell_passed_over(passed_over: Counter[str]) -> None:
     """Say on stderr what folders hold that was passed over, if there is such, by suffix."""
     if passed_over.total():
-        kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in passed_over.most_common(5) if count)
-        click.echo(f"faceblur: passed over, no photos by name: {kinds}", err=True)
+        kinds = [f"{count} {printable(suffix)}" for suffix, count in passed_over.most_common() if count]
+        more = f" and {len(kinds) - 5} more kinds" if len(kinds) > 5 else ""
+        click.echo(f"faceblur: passed over, no photos by name: {', '.join(kinds[:5])}{more}", err=True)
 
 
 def check_report(report: Path | None, pictures: Iterable[Path]) -> None:
     """:raises UsageMistake: if the file of ``--json`` would take a picture's place, or its folder is not there"""
+    from faceblur_core.media.files import check_kind
+
     if report is None:
         return
     if os.path.realpath(report) in set(map(os.path.realpath, pictures)):
         raise UsageMistake(f"--json {report} is one of the pictures; choose another name")
     if not report.parent.is_dir():
         raise UsageMistake(f"--json {report}: {report.parent} is no folder")
+    check_kind(report, REPORT, "report of faceblur")
+
+
+def write_report(report: Path, content: Mapping[str, Any]) -> None:
+    """Write the file of ``--json``. :raises FaceblurError: if it cannot be written."""
+    from faceblur_core.media.files import save
+
+    save(report, (json.dumps({"faceblur": __version__, **content}, indent=1) + "\n").encode())
 
 
 @contextlib.contextmanager

@@ -96,9 +96,13 @@ def list_(as_json: bool) -> None:
 def show(name: str, output: Path, category: str | None, limit: int) -> None:
     """Draw a contact sheet of the test set NAME with the truth: red outlines count, yellow ones are ignored."""
     from faceblur_core.cli.output import write_png
+    from faceblur_core.media.files import check_kind
     from faceblur_core.media.sheets import COUNTED, IGNORED, Cell, contact_sheet, outlined
     from faceblur_core.testsets.format import open_testset
 
+    if output.suffix.lower() != ".png":
+        raise UsageMistake(f"-o {output}: the sheet is a PNG file; give it a name that ends in .png")
+    check_kind(output, b"\x89png", "PNG file")
     found = open_testset(name)
     rows = sorted((row for row in found.rows if category in (None, *row["categories"])), key=lambda row: row["categories"])
     if not rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from faceblur_core.cli.output import check_report, printable, progress_bar, tell_passed_over, workers_option
+from faceblur_core.cli.output import check_report, printable, progress_bar, tell_passed_over, workers_option, write_report
 
 if TYPE_CHECKING:
     from faceblur_core.compare.verify import Verified
@@ -34,8 +33,8 @@ def verify(folder: Path, original: Path | None, judges: tuple[str, ...], report:
 
     Each picture is compared with the original of its path; the suffix may differ, as after faceblur run --format. Told are
     faces that a judge finds in an output, faces of the original where the output is unchanged (but for its compression),
-    pictures without a counterpart, of another size, and files that cannot be read. All frames of animations are looked at.
-    The exit code is 1 if there is anything to tell.
+    pictures without a counterpart, of another size, and files that cannot be read. All frames of animations are looked at;
+    videos are not. The exit code is 1 if there is anything to tell.
 
     Without originals every face that a judge finds is told, unless it is so blurred that it is protected: see faceblur assess.
 
@@ -77,16 +76,13 @@ def verify(folder: Path, original: Path | None, judges: tuple[str, ...], report:
 
 
 def _write(report: Path, items: Sequence[Verified], judges: Sequence[str], folder: Path, original: Path | None) -> None:
-    from faceblur_core import __version__
     from faceblur_core.compare.verify import as_json
-    from faceblur_core.media.files import save
 
     content = {
-        "faceblur": __version__,
         "folder": str(folder),
         "original": str(original) if original else None,
         "judges": list(judges),
         "problems": sum(1 for item in items for _ in item.problems()),
         "pictures": [as_json(item) for item in items],
     }
-    save(report, (json.dumps(content, indent=1) + "\n").encode())
+    write_report(report, content)

@@ -16,6 +16,7 @@ import numpy as np
 
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_unread
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.media.files import check_regular
 from faceblur_core.media.images import read_photo
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.jobs import Plan, plan_jobs
@@ -87,6 +88,7 @@ class Assessor:
         if assessed.fault:
             return assessed
         try:
+            check_regular(assessed.path)
             for number, frame in enumerate(read_photo(assessed.path.read_bytes()).frames):
                 assessed.faces += self._frame(number, frame.rgb())
         except (UnreadableImage, OSError) as error:

@@ -329,7 +329,7 @@ def pictures_under(folder: Path) -> list[Path]:
         raise FaceblurError(f"folder {error.filename}: {error.strerror}") from None
 
     found = [Path(root) / name for root, _, names in os.walk(folder, onerror=unreadable) for name in names]
-    return sorted(path for path in found if path.suffix.lower() in FORMAT_OF)
+    return sorted(path for path in found if path.suffix.lower() in FORMAT_OF and path.is_file())  # a pipe is none
 
 
 Importer = Callable[[BadRows], Iterator[LabelledPhoto]]

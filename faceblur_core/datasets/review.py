@@ -54,6 +54,8 @@ def label_folder(
     pool = DetectorPool(methods)
     bad = BadRows(skip=True)
     photos = [photo for photo in Folder(images)(bad) if again is None or photo.name in again]
+    if not photos and marks is None and not bad.skipped:
+        raise UsageMistake(f"no pictures in {images}")
     unreadable = bad.skipped
     unreadable += [f"{images / name}: is marked redo and is not there" for name in (again or set()) - {p.name for p in photos}]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 
 
 @contextlib.contextmanager
@@ -73,6 +73,28 @@ def check_new_folder(path: Path) -> None:
     check_folder_above(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UsageMistake(f"{path} is there; choose a new folder")
+
+
+def check_kind(path: Path, start: bytes, kind: str) -> None:
+    """:raises UsageMistake: if a file would take the place of another kind of file
+
+    :param start: how files of its kind begin, in lower case
+    """
+    try:
+        with path.open("rb") as file:
+            found = file.read(len(start))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageMistake(f"{path}: {error.strerror}") from None
+    if found.lower() != start:
+        raise UsageMistake(f"{path} is there and is no {kind}; choose another name")
+
+
+def check_regular(path: Path) -> None:
+    """:raises UnreadableImage: for a pipe, which would be waited for without end"""
+    if path.exists() and not path.is_file():
+        raise UnreadableImage("not a regular file")
 
 
 def write_whole(path: Path, data: bytes) -> None:

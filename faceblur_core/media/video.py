@@ -627,8 +627,10 @@ class VideoWriter:
                 raise FaceblurError(f"{self.encoder} has no option {unknown[0]}; correct --encoder-option")
         except (av.error.FFmpegError, ValueError) as error:
             self.abandon()
+            asked = encoding.quality is not None or encoding.preset or encoding.options
+            mend = "correct --crf, --preset or --encoder-option, or " if asked else ""
             raise FaceblurError(
-                f"the video cannot be encoded with {self.encoder} ({_reason(error)}); choose another with --video-encoder"
+                f"the video cannot be encoded with {self.encoder} ({_reason(error)}); {mend}choose another with --video-encoder"
             ) from error
         except BaseException:
             self.abandon()

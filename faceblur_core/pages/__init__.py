@@ -7,8 +7,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faceblur_core.errors import UsageMistake
-from faceblur_core.media.files import save
+from faceblur_core.media.files import check_kind, save
 from faceblur_core.media.images import encode_pixels
 from faceblur_core.types import Image
 
@@ -21,15 +20,7 @@ START = b"<!doctype html>"  #: how every page begins
 
 def check_page(path: Path) -> None:
     """:raises UsageMistake: if a page would take the place of another kind of file"""
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(START))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UsageMistake(f"{path}: {error.strerror}") from None
-    if start.lower() != START:
-        raise UsageMistake(f"{path} is there and is no HTML page; choose another name for the page")
+    check_kind(path, START, "HTML page")
 
 
 def write_page(path: Path, template: str, **context: Any) -> None:

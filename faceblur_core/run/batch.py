@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
-from faceblur_core.media.files import write_whole
+from faceblur_core.media.files import check_regular, write_whole
 from faceblur_core.media.images import (
     DEFAULT_MAX_PIXELS,
     NO_RAW,
@@ -293,7 +293,7 @@ class _Worker:
     def _process_video(self, job: Job, row: Row) -> Skipped | None:
         batch, output = self.batch, self.batch.output
         with _timed(row, "read"):
-            _check_regular(job.source)
+            check_regular(job.source)
             row.input_sha256 = sha256_of(job.source)
         if batch.done is not None and _is_done(batch.done.get(job.name), row, job.target):
             return "done"
@@ -370,16 +370,10 @@ def _timed(row: Row, stage: str) -> Iterator[None]:
 
 
 def _read(path: Path) -> bytes:
-    _check_regular(path)
+    check_regular(path)
     if path.suffix.lower() in RAW_PHOTOS:  # Pillow would read the preview in it
         raise UnreadableImage(NO_RAW)
     return path.read_bytes()
-
-
-def _check_regular(path: Path) -> None:
-    """:raises UnreadableImage: for a pipe, which would be waited for without end"""
-    if path.exists() and not path.is_file():
-        raise UnreadableImage("not a regular file")
 
 
 def _write(target: Path, data: bytes) -> None:

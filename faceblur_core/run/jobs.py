@@ -68,7 +68,7 @@ def plan_jobs(inputs: Sequence[str], output: Path, form: str | None, *, videos: 
             target = _with_format(target, form)
         plan.jobs.append(Job(source, name, target))
     if not plan.jobs and not plan.unreadable:
-        raise UsageMistake(f"no photos in {' '.join(inputs)}, and no videos")
+        raise UsageMistake(f"no photos in {' '.join(inputs)}{', and no videos' if videos else '; videos are not looked at'}")
     _check_targets(plan.jobs)
     return plan
 
@@ -171,5 +171,7 @@ def _check_targets(jobs: Sequence[Job]) -> None:
         if target in sources:
             raise UsageMistake(f"{job.target} would be written over an input; choose another folder with -o")
         if target in seen:
-            raise UsageMistake(f"{seen[target]} and {job.source} would both be written to {job.target}")
+            raise UsageMistake(
+                f"{seen[target]} and {job.source} would both be written to {job.target}; rename one, or give it a run of its own"
+            )
         seen[target] = job.source
