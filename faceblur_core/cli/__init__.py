@@ -9,6 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
+from types import FrameType
 from typing import NoReturn, TextIO
 
 import click
@@ -60,15 +61,30 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; the process ends with 0 all well, 1 something failed, 2 usage, 130 interrupted."""
+    """Run the command line; the process ends with 0 all well, 1 something failed, 2 usage, 130 interrupted, or by its signal."""
     sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()
-    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C, so that nothing half written is left; nohup's wish stays
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
+    ended = _interrupted_by_signals()
     with contextlib.nullcontext() if "--verbose" in sys.argv else _quiet_libraries():
         code = _run()
+    if ended:  # who sent it sees that it was obeyed
+        signal.signal(ended[0], signal.SIG_DFL)
+        signal.raise_signal(ended[0])
     sys.exit(code)
+
+
+def _interrupted_by_signals() -> list[int]:
+    """Let TERM and HUP interrupt as Ctrl-C does, so that nothing half written is left; return where one is noted that came."""
+    came: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> NoReturn:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup's wish stays
+            signal.signal(number, interrupt)
+    return came
 
 
 def _nowhere() -> TextIO:
