@@ -16,7 +16,7 @@ import numpy as np
 
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_unread
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
-from faceblur_core.media.files import check_regular
+from faceblur_core.media.files import read_regular
 from faceblur_core.media.images import read_photo
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.jobs import Plan, plan_jobs
@@ -88,8 +88,7 @@ class Assessor:
         if assessed.fault:
             return assessed
         try:
-            check_regular(assessed.path)
-            for number, frame in enumerate(read_photo(assessed.path.read_bytes()).frames):
+            for number, frame in enumerate(read_photo(read_regular(assessed.path)).frames):
                 assessed.faces += self._frame(number, frame.rgb())
         except (UnreadableImage, OSError) as error:
             assessed.fault = why_unread(error)

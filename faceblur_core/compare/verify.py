@@ -13,7 +13,7 @@ from faceblur_core.compare.assess import BlindMeter, plan_of, unjudged
 from faceblur_core.datasets.labels import box_ellipse
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_unread
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
-from faceblur_core.media.files import check_regular
+from faceblur_core.media.files import read_regular
 from faceblur_core.media.images import read_photo
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.jobs import Plan
@@ -233,8 +233,7 @@ def _read(path: Path | None, what: str, item: Verified) -> list[Image]:
     if path is None:
         return []
     try:
-        check_regular(path)
-        photo = read_photo(path.read_bytes())
+        photo = read_photo(read_regular(path))
     except (UnreadableImage, OSError) as error:
         item.faults.append(what + why_unread(error))
         return []

@@ -97,6 +97,12 @@ def check_regular(path: Path) -> None:
         raise UnreadableImage("not a regular file")
 
 
+def read_regular(path: Path) -> bytes:
+    """Return what is in a file. :raises UnreadableImage: for a pipe"""
+    check_regular(path)
+    return path.read_bytes()
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write ``data`` to a temporary file beside ``path`` and rename it; on any failure nothing is left behind.
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from faceblur_core.alignment import SIDE, TEMPLATE, align, fit
 from faceblur_core.errors import FaceblurError, UsageMistake
-from faceblur_core.media.files import check_regular
+from faceblur_core.media.files import read_regular
 from faceblur_core.media.images import FORMAT_OF, read_photo
 from faceblur_core.pipeline import MaskShape, close, model_files
 from faceblur_core.plugins import Plugins
@@ -223,8 +223,7 @@ def know(
 
 def _reference(path: Path, recogniser: Recogniser) -> Floats:
     try:
-        check_regular(path)
-        image = read_photo(path.read_bytes()).frames[0].rgb()
+        image = read_photo(read_regular(path)).frames[0].rgb()
     except OSError as error:
         raise UsageMistake(f"reference photo {path}: {error.strerror}") from None
     except FaceblurError as error:

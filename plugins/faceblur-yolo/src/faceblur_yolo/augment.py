@@ -57,10 +57,10 @@ class Effects:
         blurs, covers = random.random() < self.defocus, random.random() < self.cover
         smooths = self.smooth > 0 and random.random() < self.smooth  # without it no draw: runs from before it stay the same
         instances = labels["instances"]
-        picture = np.ascontiguousarray(labels["img"])
         if smooths and not len(instances):
-            labels["img"] = smoothed(picture)
+            labels["img"] = smoothed(np.ascontiguousarray(labels["img"]))
         elif blurs or covers:
+            picture = np.ascontiguousarray(labels["img"])
             instances.convert_bbox("xyxy")
             instances.denormalize(*picture.shape[1::-1])
             boxes = instances.bboxes

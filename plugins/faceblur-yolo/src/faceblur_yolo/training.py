@@ -19,7 +19,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
@@ -158,8 +158,9 @@ class _Run:
         trainer = DetectionTrainer(overrides=self._overrides(), _callbacks=callbacks)
         if self.backbone and not self.last:
             trainer.get_model = self._begun(trainer.get_model)
-        if any(getattr(self.config, name) for name in EFFECTS):
-            trainer.build_dataset = self._affected(trainer.build_dataset)
+        effects = {name: getattr(self.config, name) for name in EFFECTS}
+        if any(effects.values()):
+            trainer.build_dataset = self._affected(trainer.build_dataset, effects)
         trainer.train()
 
     def _begun(self, get_model: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,13 +173,14 @@ class _Run:
 
         return build
 
-    def _affected(self, build_dataset: Callable[..., Any]) -> Callable[..., Any]:
+    @staticmethod
+    def _affected(build_dataset: Callable[..., Any], effects: Mapping[str, float]) -> Callable[..., Any]:
         """Return what builds the data sets, with our augmentation in the one to train on."""
 
         def build(img_path: str, mode: str = "train", batch: int | None = None) -> Any:
             dataset = build_dataset(img_path, mode, batch)
             if mode == "train":
-                add_effects(dataset, **{name: getattr(self.config, name) for name in EFFECTS})
+                add_effects(dataset, **effects)
             return dataset
 
         return build
