@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faceblur_yolo import augment
-from faceblur_yolo.augment import covered, defocused, smoothed
+from faceblur_yolo.augment import covered, defocused, smoothed, turned
 
 BOX = np.array([[140.0, 80.0, 170.0, 120.0]])
 
@@ -84,7 +84,7 @@ def test_one_colour_stays_one(noise):
 def test_pictures_become_smooth_where_no_face_is_and_only_there(noise):
     from ultralytics.utils.instance import Instances
 
-    effects = augment.Effects(0.0, 0.0, 1.0)
+    effects = augment.Effects(0.0, 0.0, 0.0, 1.0)
 
     def seen(boxes):
         instances = Instances(boxes, bbox_format="xyxy", normalized=False)
@@ -93,6 +93,39 @@ def test_pictures_become_smooth_where_no_face_is_and_only_there(noise):
     assert (seen(BOX) == noise).all()
     after = seen(np.zeros((0, 4)))
     assert np.abs(np.diff(after.astype(int), axis=1)).mean() < 0.2 * np.abs(np.diff(noise.astype(int), axis=1)).mean()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(20, 60), st.integers(20, 60), st.integers(0, 2**31))
+def test_a_turned_picture_has_its_faces_in_the_turned_boxes(height, width, seed):
+    random.seed(seed)
+    rng = np.random.default_rng(seed)
+    x1, x2 = np.sort(rng.choice(width, 2, replace=False))
+    y1, y2 = np.sort(rng.choice(height, 2, replace=False))
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[y1:y2, x1:x2] = 255
+    picture[y1, x1] = 100  # a corner, to see that it moves
+    after, boxes = turned(picture, np.array([[x1, y1, x2, y2]], np.float32))
+    assert after.shape == picture.shape and after.flags.c_contiguous and boxes.dtype == np.float32
+    assert tuple(boxes[0]) == changed(after, np.zeros_like(after))
+    y, x = np.argwhere(after[..., 0] == 100)[0]
+    left, top, right, bottom = boxes[0].astype(int)
+    assert (x, y) in ({(right - 1, bottom - 1)} | ({(left, bottom - 1), (right - 1, top)} if height == width else set()))
+
+
+def test_pictures_are_turned_all_three_ways(noise):
+    seen = [turned(noise[:, :240], BOX)[0] for _ in range(40)]
+    ways = [sum((one == np.rot90(noise[:, :240], quarters)).all() for one in seen) for quarters in range(4)]
+    assert sum(ways) == 40 and ways[0] == 0 and ways[2] > 10 and min(ways[1], ways[3]) > 3
+
+
+def test_what_turns_is_the_picture_with_its_boxes(noise):
+    from ultralytics.utils.instance import Instances
+
+    instances = Instances(BOX / (300, 240, 300, 240), bbox_format="xyxy", normalized=True)
+    out = augment.Effects(0.0, 0.0, 1.0, 0.0)({"img": noise.copy(), "instances": instances})
+    assert (out["img"] == noise[::-1, ::-1]).all()
+    assert out["instances"].bboxes == pytest.approx(np.array([[130, 120, 160, 160]]))
 
 
 @settings(max_examples=60, deadline=None)

@@ -277,7 +277,7 @@ def test_it_comes_last_before_the_tensors_and_again_when_mosaics_end(dataset, mo
 
     monkeypatch.setattr(Effects, "__call__", look)
     last = type(dataset.transforms.transforms[-1])
-    add_effects(dataset, defocus=1.0, cover=1.0, smooth=1.0)
+    add_effects(dataset, defocus=1.0, cover=1.0, turn=1.0, smooth=1.0)
     for _ in range(2):
         assert [type(one) for one in dataset.transforms.transforms[-2:]] == [Effects, last]
         sample = dataset[1]
@@ -287,10 +287,13 @@ def test_it_comes_last_before_the_tensors_and_again_when_mosaics_end(dataset, mo
     assert seen == [(64, 64, 3)] * 2
 
 
-@pytest.mark.parametrize(("name", "effect"), [("defocus", "defocused"), ("cover", "covered"), ("smooth", "smoothed")])
+@pytest.mark.parametrize(
+    ("name", "effect"),
+    [("defocus", "defocused"), ("cover", "covered"), ("turn", "turned"), ("smooth", "smoothed")],
+)
 def test_a_training_meets_what_is_asked_for_and_its_validation_does_not(config, tmp_path, monkeypatch, name, effect):
     seen = []
-    for other in ("defocused", "covered", "smoothed"):
+    for other in ("defocused", "covered", "turned", "smoothed"):
         real = getattr(augment, other)
         monkeypatch.setattr(augment, other, lambda *given, other=other, real=real: (seen.append(other), real(*given))[1])
     training.train(dataclasses.replace(config, epochs=1, translate=0.0, scale=0.0, **{name: 1.0}), tmp_path, progress=False)

@@ -1,8 +1,11 @@
-"""What photos show and Ultralytics' augmentation does not: faces out of focus, faces partly hidden, pictures of mere colours.
+"""What photos show and Ultralytics' augmentation does not: faces out of focus, faces partly hidden, faces that lie on their
+side or hang upside down, pictures of mere colours.
 
 The first two happen to chosen faces, and to what is beside them, so that one picture shows sharp ones and such ones, as photos
-do; the boxes stay as they are. The last one happens to pictures without a face: a network that learns to find blurred faces
-finds them also in smooth fields of colour, as a sky, a wall or a strong blur has them, unless it is shown some.
+do; the boxes stay as they are. The third happens to whole pictures, by right angles, so that the boxes stay as tight as they
+are: turned by others, as ``degrees`` does it, a box has to grow. The last one happens to pictures without a face: a network that
+learns to find blurred faces finds them also in smooth fields of colour, as a sky, a wall or a strong blur has them, unless it is
+shown some.
 """
 
 from __future__ import annotations
@@ -24,13 +27,13 @@ TRIES = 16  #: places where a piece without a face is looked for
 FIELDS = (2, 24)  #: along each side of a picture that becomes smooth: how many colours stay
 
 
-def add_effects(dataset: Any, *, defocus: float, cover: float, smooth: float) -> None:
+def add_effects(dataset: Any, *, defocus: float, cover: float, turn: float, smooth: float) -> None:
     """Put ours into the transforms of a data set of Ultralytics, before the last one, which makes tensors.
 
-    :param defocus, cover: in what share of the pictures it happens
+    :param defocus, cover, turn: in what share of the pictures it happens
     :param smooth: the same, of those without a face
     """
-    effects = Effects(defocus, cover, smooth)
+    effects = Effects(defocus, cover, turn, smooth)
     dataset.transforms = _with(effects, dataset.transforms)
     dataset.build_transforms = partial(_built, dataset.build_transforms, effects)  # called again when mosaics end
 
@@ -49,13 +52,14 @@ def _with(effects: Effects, transforms: Any) -> Any:
 class Effects:
     """A transform in Ultralytics' chain."""
 
-    def __init__(self, defocus: float, cover: float, smooth: float) -> None:
-        self.defocus, self.cover, self.smooth = defocus, cover, smooth
+    def __init__(self, defocus: float, cover: float, turn: float, smooth: float) -> None:
+        self.defocus, self.cover, self.turn, self.smooth = defocus, cover, turn, smooth
 
     def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
         """Change ``labels["img"]``, H x W x 3 uint8, where its turn comes."""
         blurs, covers = random.random() < self.defocus, random.random() < self.cover
         smooths = self.smooth > 0 and random.random() < self.smooth  # without it no draw: runs from before it stay the same
+        turns = self.turn > 0 and random.random() < self.turn
         instances = labels["instances"]
         if smooths and not len(instances):
             labels["img"] = smoothed(np.ascontiguousarray(labels["img"]))
@@ -67,6 +71,11 @@ class Effects:
             if covers:
                 picture = covered(picture, boxes)
             labels["img"] = defocused(picture, boxes) if blurs else picture
+        if turns:
+            instances.convert_bbox("xyxy")
+            instances.denormalize(*labels["img"].shape[1::-1])
+            labels["img"], boxes = turned(labels["img"], instances.bboxes)
+            instances.update(boxes)
         return labels
 
 
@@ -124,6 +133,21 @@ def smoothed(picture: Picture) -> Picture:
         few = (few - least) * (255 / np.maximum(most - least, 1))
     way = random.choice((cv2.INTER_LINEAR, cv2.INTER_CUBIC))
     return np.clip(np.rint(cv2.resize(few, (width, height), interpolation=way)), 0, 255).astype(np.uint8)
+
+
+def turned(picture: Picture, boxes: Boxes) -> tuple[Picture, Boxes]:
+    """Return the picture turned by a right angle or two, as often upside down as on its side, and the boxes with it.
+
+    :param picture: H x W x 3 uint8; only a square one is put on its side, for all pictures of a batch have one size
+    :param boxes: N x 4, x1 y1 x2 y2 in pixels
+    """
+    height, width = picture.shape[:2]
+    quarters = random.choice((1, 2, 2, 3))
+    if quarters == 2 or height != width:
+        return np.ascontiguousarray(picture[::-1, ::-1]), np.array([width, height] * 2, boxes.dtype) - boxes[:, [2, 3, 0, 1]]
+    x1, y1, x2, y2 = boxes.T
+    corners = (y1, width - x2, y2, width - x1) if quarters == 1 else (height - y2, x1, height - y1, x2)
+    return np.ascontiguousarray(np.rot90(picture, quarters)), np.stack(corners, axis=1)
 
 
 def covered(picture: Picture, boxes: Boxes) -> Picture:

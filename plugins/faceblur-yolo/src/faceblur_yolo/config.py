@@ -51,6 +51,7 @@ class TrainConfig(TrainingConfig):
     hsv_v: Share = option(0.4, "brightness times 1 ± hsv_v")
     defocus: Share = option(0.0, "share of pictures in which some of the faces are out of focus")
     cover: Share = option(0.0, "share of pictures in which one face is hidden in part")
+    turn: Share = option(0.0, "share of pictures turned upside down or, half as often to each side, on their side")
     smooth: Share = option(0.0, "share of pictures without a face of which smooth fields of colour are left")
     multi_scale: Annotated[float, Ge(0), Le(0.9)] = option(0.0, "each batch has its own side: imgsz times 1 ± multi_scale")
 

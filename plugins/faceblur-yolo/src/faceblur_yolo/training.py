@@ -42,7 +42,7 @@ from faceblur_yolo.library import kept_quiet, one_line
 
 DATA = "data.yaml"
 DISTRIBUTION = "faceblur-yolo"
-EFFECTS = ("defocus", "cover", "smooth")  #: our augmentation
+EFFECTS = ("defocus", "cover", "turn", "smooth")  #: our augmentation
 SAME = (
     "imgsz", "optimizer", "momentum", "device", "workers", "mosaic", "close_mosaic", "mixup", "scale", "translate", "degrees",
     "fliplr", "hsv_h", "hsv_s", "hsv_v", "multi_scale", "box", "cls", "dfl", "epochs", "seed", "weight_decay", "warmup_epochs",
