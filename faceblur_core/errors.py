@@ -43,3 +43,7 @@ class MissingWeights(FaceblurError):
 
 class UnreadableImage(FaceblurError):
     """A file is no picture, is damaged, or is of a kind that could not be kept whole."""
+
+
+class TooLarge(UnreadableImage):
+    """A picture has more pixels than are accepted."""

@@ -451,7 +451,8 @@ def test_a_bad_config_is_one_line_and_leaves_nothing(build, tmp_path, line):
 
 def test_a_missing_file_is_one_line(build, tmp_path):
     for key in ("images", "labels"):
-        one_line(build(tmp_path / "set", **{f"sources.faces.{key}": "none.x"}), 1, "none.x", "No such file or directory")
+        result = build(tmp_path / "set", **{f"sources.faces.{key}": "none.x"})
+        one_line(result, 1, "none.x: No such file or directory; --data names")
 
 
 @pytest.mark.parametrize(
@@ -737,6 +738,11 @@ def test_label_review_redo_build(cli, tmp_path, astronaut):
     assert order[0] == ["reject", "c.png"] and {name for _, name in order} == set(pictures)
     scores = [min((d["score"] for d in rows[name]["detections"]), default=-1) for _, name in order]
     assert scores == sorted(scores), "the least certain first"
+    rows["a.png"]["detections"][0]["box"] = [9, 9, 5, 20]
+    (tmp_path / "wrong.jsonl").write_text(json.dumps(rows["a.png"]) + "\n")
+    wrong = cli("dataset", "review", tmp_path / "wrong.jsonl", "--images", photos, "-o", tmp_path / "wrong.html")
+    one_line(wrong, 1, "wrong.jsonl, line 1")
+    assert "--skip-bad" not in wrong.err, "it is no option of review"
     text = page.read_text()
     assert "http" not in text and text.count("<figure>") == 4 and "sub/b ä.png" in text
 

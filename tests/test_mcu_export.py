@@ -472,6 +472,7 @@ def test_the_command_exports_a_file(unet: bytes, tmp_path: Path, cli) -> None:
         (("--tflite", "mine.tflite", "--board", "rp2351", "-o", "x"), "no board named"),
         (("--tflite", "mine.tflite", "-o", "x"), "needs one network, --board and -o"),
         (("--tflite", "odd.tflite", "--board", "rp2350", "-o", "x"), "operator 1 (TANH)"),
+        (("--tflite", "cut.tflite", "--board", "rp2350", "-o", "x"), "cut.tflite: this .tflite file is damaged"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -480,6 +481,7 @@ def test_mistakes_are_one_line(
     monkeypatch.chdir(tmp_path)
     Path("mine.tflite").write_bytes(unet)
     Path("odd.tflite").write_bytes(unsupported())
+    Path("cut.tflite").write_bytes(unet[: len(unet) // 2])
     result = cli("export-mcu", *arguments)
     assert result.code in (1, 2) and message in result.err and result.err.count("\n") == 1
 

@@ -166,6 +166,7 @@ def test_bad_references_are_one_line(cli, both, friend, stranger, scene, tmp_pat
         (("--keep", tmp_path / "noise.jpg"), "noise.jpg: "),
         (("--keep", tmp_path / "empty"), "holds no photo"),
         (("--keep", tmp_path / "none.jpg"), "there is no photo"),
+        (("--keep", tmp_path / "no\n\x1b[31mne.jpg"), r"no\n\x1b[31mne.jpg of the person"),
         (("--keep", me, "--only", me), "use one of them"),
         (("--keep", me, "--embedder", "mobilfacenet"), "Did you mean mobilefacenet?"),
         (("--keep", me, "--other-below", 0.9), "is above --same-from 0.4"),

@@ -54,14 +54,31 @@ def test_the_face_is_hidden_and_the_rest_is_not_touched(cli, portrait, tmp_path,
     assert (pixels(out)[300:] == astronaut[300:]).all()
 
 
+def test_an_animation_as_tiff_loses_its_times_and_says_so(cli, astronaut, tmp_path):
+    first, *others = [Image.fromarray(astronaut[:200, 100 + 20 * number : 300 + 20 * number]) for number in range(3)]
+    first.save(tmp_path / "a.webp", save_all=True, append_images=others, duration=[40, 80, 120])
+    first.save(tmp_path / "pages.tiff", save_all=True, append_images=others)
+    result = cli("run", "-m", "haar", tmp_path / "a.webp", "-o", tmp_path / "out", "--format", "tiff")
+    assert result.code == 0 and "a.webp: TIFF says nothing of times: how long each picture was shown is lost" in result.err
+    with Image.open(tmp_path / "out" / "a.tiff") as made:
+        assert made.n_frames == 3
+    for source, form in (("a.webp", "gif"), ("pages.tiff", "tiff")):
+        result = cli("run", "-m", "haar", tmp_path / source, "-o", tmp_path / form, "--format", form)
+        assert (result.code, result.err) == (0, "")
+
+
 def test_folders_are_mirrored_and_other_files_left_alone(cli, portrait, tmp_path):
     (portrait / "deep" / "er").mkdir(parents=True)
     shutil.copy(portrait / "portrait.png", portrait / "deep" / "er" / "B.PNG")
     for name in ("notes.txt", "more.txt", *(f"file.{letter}" for letter in "abcdef")):
         (portrait / name).write_text("hello")
-    (portrait / ".hidden.png").write_text("x")
+    for name in (".hidden.png", ".hidden.mp4", ".hidden"):
+        (portrait / name).write_text("x")
+    (portrait / ".folder").mkdir()
+    shutil.copy(portrait / "portrait.png", portrait / ".folder")
     result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out")
-    assert result.code == 0 and "passed over, no photos by name: 2 .txt, 1 .a, 1 .b, 1 .c, 1 .d and 2 more kinds" in result.err
+    more = "no photos by name: 2 .txt, 1 .a, 1 .b, 1 .c, 1 .d and 2 more kinds"
+    assert (result.code, result.err) == (0, f"faceblur: passed over, 1 hidden folder; 2 hidden files; {more}\n")
     written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
     assert written == {"portrait.png", "deep/er/B.PNG"}
 
@@ -500,7 +517,7 @@ def test_linked_folders_are_mentioned_and_linked_files_read(cli, portrait, tmp_p
     (portrait / "again").symlink_to(portrait)
     (portrait / "linked.png").symlink_to(portrait / "portrait.png")
     result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out")
-    assert result.code == 0 and "2 with faces" in result.out and "1 linked folders" in result.err
+    assert result.code == 0 and "2 with faces" in result.out and "passed over, 1 linked folder\n" in result.err
 
 
 def test_resuming_harms_no_file_that_is_no_manifest(cli, portrait, tmp_path):

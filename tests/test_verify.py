@@ -253,6 +253,14 @@ def test_mistakes_are_one_line(cli, folders, arguments, part):
     assert (folders[0] / "a.png").read_bytes() == before and Path("mine.json").read_text() == '{"mine": 1}'
 
 
+def test_how_large_a_picture_may_be_can_be_said(verify, folders):
+    for folder in folders:
+        put(folder / "a.png", np.zeros((1000, 1100, 3), np.uint8))
+    result = verify("--max-megapixels", 1)
+    assert result.code == 1 and "a.png: 1100 x 1000 pixels are more than 1 megapixels (--max-megapixels)" in result.err
+    assert verify("--max-megapixels", 2).code == 0
+
+
 def test_a_pipe_is_not_waited_for(verify, folders):
     for folder in folders:
         os.mkfifo(folder / "a.png")

@@ -506,14 +506,34 @@ def test_encoders_and_their_options(cli, clip, tmp_path):
         and "correct --crf, --preset or" in result.err
         and not (tmp_path / "bad.mkv").exists()
     )
+    for options in (("--crf", 52), ("--crf", 64, "--video-encoder", "libsvtav1")):
+        result = cli(*base, tmp_path / "bad.mkv", *options)
+        assert result.code in (1, 2) and f"--crf {options[1]}: the scale of " in result.err
+        assert not (tmp_path / "bad.mkv").exists()
     result = cli(*base, tmp_path / "bad.mkv", "--encoder-option", "tnue=grain")
     assert result.code == 1 and "libx264 has no option tnue" in result.err and not (tmp_path / "bad.mkv").exists()
+
+
+def test_motion_jpeg_is_full_range_whatever_the_video_was(cli, tmp_path):
+    ramp = np.repeat(np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))[..., None], 3, axis=2)
+    for number, tags in enumerate(({}, {"color_range": 1}, {"color_range": 2})):
+        source = videos.write(tmp_path / f"{number}.mp4", [ramp] * 3, tags=tags)
+        made = tmp_path / f"{number}.avi"
+        result = cli("run", "-m", "haar", source, "-o", made, "--video-encoder", "mjpeg")
+        assert result.code == 0 and ("colours are written in full range" in result.err) == (number < 2), result.err
+        with av.open(str(source)) as before, av.open(str(made)) as after:
+            assert after.streams.video[0].codec_context.pix_fmt == "yuvj420p"
+            was, now = (next(one.decode(video=0)) for one in (before, after))
+            luma = [frame.to_ndarray()[:48].astype(float) for frame in (was, now)]
+            if number < 2:
+                luma[0] = (luma[0] - 16) * 255 / 219
+            assert np.abs(luma[0] - luma[1]).mean() < 2 and np.ptp(luma[0]) > 210
 
 
 def test_too_many_pixels_are_refused(cli, tmp_path):
     path = videos.write(tmp_path / "wide.mp4", [np.zeros((900, 1200, 3), np.uint8)] * 2)
     result = cli("run", "-m", "haar", path, "-o", tmp_path / "out", "--max-megapixels", 1)
-    assert result.code == 1 and "1200 x 900 pixels are more than 1 megapixels" in result.err
+    assert result.code == 1 and "1200 x 900 pixels are more than 1 megapixels (--max-megapixels)" in result.err
 
 
 def test_runs_in_a_process_of_its_own_say_nothing_else(clip, tmp_path):

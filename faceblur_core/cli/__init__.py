@@ -100,7 +100,7 @@ def _run() -> int:
     except click.ClickException as error:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         help_hint = f" ({path} --help explains)" if path else ""
-        print(f"faceblur: {error.format_message()}{help_hint}", file=sys.stderr)
+        print(f"faceblur: {printable(error.format_message())}{help_hint}", file=sys.stderr)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("faceblur: interrupted", file=sys.stderr)

@@ -12,6 +12,7 @@ import click
 
 from faceblur_core.cli.output import (
     check_report,
+    megapixels_option,
     print_table,
     printable,
     progress_bar,
@@ -36,9 +37,15 @@ VERDICTS = {True: "protected", False: "not protected", None: "-"}
 )
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="weights=FILE, threshold=0.7, threads. Repeatable.")
 @click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every face.")
+@megapixels_option
 @workers_option
 def assess(
-    photos: tuple[Path, ...], detectors: tuple[str, ...], settings: tuple[str, ...], report: Path | None, workers: int
+    photos: tuple[Path, ...],
+    detectors: tuple[str, ...],
+    settings: tuple[str, ...],
+    report: Path | None,
+    max_megapixels: int,
+    workers: int,
 ) -> None:
     """Tell how blurred each face in PHOTOS (files, folders) is, without the originals.
 
@@ -58,7 +65,7 @@ def assess(
     found = listed(photos)
     check_report(report, (item.path for item in found.pictures))
     names = list(detectors) or usual_judges()
-    assessor = Assessor(names, parse_settings(settings))
+    assessor = Assessor(names, parse_settings(settings), max_megapixels * 1_000_000)
     try:
         with only_our_limit(), progress_bar("assessing", len(found.pictures)) as bar:
             items = list(judge(found.pictures, assessor, workers, (lambda: bar.advance(bar.task_ids[0])) if bar else None))

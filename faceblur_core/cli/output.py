@@ -52,11 +52,16 @@ def printable(name: str) -> str:
 
 
 def tell_passed_over(passed_over: Counter[str]) -> None:
-    """Say on stderr what folders hold that was passed over, if there is such, by suffix."""
-    if passed_over.total():
-        kinds = [f"{count} {printable(suffix)}" for suffix, count in passed_over.most_common() if count]
+    """Say on stderr what folders hold that was passed over, if there is such."""
+    from faceblur_core.run.jobs import BY_SIGHT
+
+    parts = [f"{passed_over[what]} {what}{'s' * (passed_over[what] > 1)}" for what in BY_SIGHT if passed_over[what]]
+    kinds = [f"{count} {printable(suffix)}" for suffix, count in passed_over.most_common() if count and suffix not in BY_SIGHT]
+    if kinds:
         more = f" and {len(kinds) - 5} more kinds" if len(kinds) > 5 else ""
-        click.echo(f"faceblur: passed over, no photos by name: {', '.join(kinds[:5])}{more}", err=True)
+        parts.append(f"no photos by name: {', '.join(kinds[:5])}{more}")
+    if parts:
+        click.echo(f"faceblur: passed over, {'; '.join(parts)}", err=True)
 
 
 def check_report(report: Path | None, pictures: Iterable[Path]) -> None:
@@ -105,6 +110,12 @@ def workers_option(command: Callable[..., None]) -> Callable[..., None]:
     """Add ``--workers``."""
     cores = os.cpu_count() or 1
     return click.option("--workers", type=click.IntRange(1, 64), default=cores, help="Threads. Default: one per core.")(command)
+
+
+def megapixels_option(command: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--max-megapixels``."""
+    what = "Refuse larger files."
+    return click.option("--max-megapixels", type=click.IntRange(1, 10_000), default=200, show_default=True, help=what)(command)
 
 
 def build_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from faceblur_core.cli.output import printable, progress_bar, tell_passed_over
+from faceblur_core.cli.output import megapixels_option, printable, progress_bar, tell_passed_over
 from faceblur_core.errors import UsageMistake
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
 @click.option("--preview", is_flag=True, help="Write the photos with masks and scores drawn, NOT anonymized.")
 @click.option("--dry-run", is_flag=True, help="Print what would be read and written; load and write nothing.")
 @click.option("--fail-on-no-face", is_flag=True, help="A file without a face is an error and is not written.")
-@click.option("--max-megapixels", type=click.IntRange(1, 10_000), default=200, show_default=True, help="Refuse larger files.")
+@megapixels_option
 @click.option("--workers", type=click.IntRange(1, 64), help="Photos in work at a time. Default: one per core, at most 8.")
 @click.option("--verbose", is_flag=True, help="Show the traceback of an internal error.")
 @click.option("--tracking", type=click.Choice(("on", "off")), default="on", help="Follow faces in videos. Default: on.")

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from faceblur_core.cli.output import check_report, printable, progress_bar, tell_passed_over, workers_option, write_report
+from faceblur_core.cli.output import (
+    check_report,
+    megapixels_option,
+    printable,
+    progress_bar,
+    tell_passed_over,
+    workers_option,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from faceblur_core.compare.verify import Verified
@@ -27,8 +35,11 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
     help="Detector, or method, that looks for faces. Repeatable. Default: yunet and mediapipe, those that are here.",
 )
 @click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every picture.")
+@megapixels_option
 @workers_option
-def verify(folder: Path, original: Path | None, judges: tuple[str, ...], report: Path | None, workers: int) -> None:
+def verify(
+    folder: Path, original: Path | None, judges: tuple[str, ...], report: Path | None, max_megapixels: int, workers: int
+) -> None:
     """Look for faces that are left in the anonymized pictures of FOLDER, before they are published.
 
     Each picture is compared with the original of its path; the suffix may differ, as after faceblur run --format. Told are
@@ -57,7 +68,8 @@ def verify(folder: Path, original: Path | None, judges: tuple[str, ...], report:
     problems = 0
     try:
         with only_our_limit(), progress_bar("verifying", len(items)) as bar:
-            for item in look(items, team, workers, (lambda: bar.advance(bar.task_ids[0])) if bar else None, meter):
+            advance = (lambda: bar.advance(bar.task_ids[0])) if bar else None
+            for item in look(items, team, workers, advance, meter, max_megapixels * 1_000_000):
                 for problem in item.problems():
                     problems += 1
                     click.echo(f"faceblur: {printable(item.name)}: {problem}", err=True)

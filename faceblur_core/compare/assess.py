@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_unread
-from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.errors import FaceblurError, TooLarge, UnreadableImage, UsageMistake
 from faceblur_core.media.files import read_regular
-from faceblur_core.media.images import read_photo
+from faceblur_core.media.images import DEFAULT_MAX_PIXELS, read_photo
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.jobs import Plan, plan_jobs
 from faceblur_core.types import Anonymized, Ellipse, Image, Metric, Sample
@@ -73,25 +73,27 @@ class BlindMeter:
 class Assessor:
     """Finds faces and judges them."""
 
-    def __init__(self, detectors: Sequence[str], options: Mapping[str, Any]) -> None:
+    def __init__(self, detectors: Sequence[str], options: Mapping[str, Any], max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         """Load what is needed.
 
         :param options: of the metric
+        :param max_pixels: of a picture that is read
         :raises UsageMistake: if the metric is not installed, an option does not fit, or a detector is unknown
         :raises MissingWeights: if a file of weights is not there
         """
         self.meter = BlindMeter(options)
         self.pool = DetectorPool(detectors)
+        self._max_pixels = max_pixels
 
     def __call__(self, assessed: Assessed) -> Assessed:
         """Return a picture with the faces that are found in its frames, from top to bottom, or its fault."""
         if assessed.fault:
             return assessed
         try:
-            for number, frame in enumerate(read_photo(read_regular(assessed.path)).frames):
+            for number, frame in enumerate(read_photo(read_regular(assessed.path), self._max_pixels).frames):
                 assessed.faces += self._frame(number, frame.rgb())
         except (UnreadableImage, OSError) as error:
-            assessed.fault = why_unread(error)
+            assessed.fault = why_refused(error)
         except FaceblurError:
             raise
         except (Exception, SystemExit) as error:  # whatever a stranger's detector or network raises
@@ -107,6 +109,11 @@ class Assessor:
 
     def close(self) -> None:
         self.pool.close()
+
+
+def why_refused(error: OSError | UnreadableImage) -> str:
+    """Return why a picture was not read, and what lets it be read where there is such an option."""
+    return why_unread(error) + (" (--max-megapixels)" if isinstance(error, TooLarge) else "")
 
 
 def unjudged(error: BaseException) -> str:
@@ -129,7 +136,7 @@ class Listed:
     """What is to be assessed."""
 
     pictures: list[Assessed]
-    passed_over: Counter[str]  #: in folders, by suffix; linked folders
+    passed_over: Counter[str]  #: in folders: by suffix, or of BY_SIGHT
 
 
 def listed(inputs: Sequence[Path]) -> Listed:

@@ -9,12 +9,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from faceblur_core.compare.assess import BlindMeter, plan_of, unjudged
+from faceblur_core.compare.assess import BlindMeter, plan_of, unjudged, why_refused
 from faceblur_core.datasets.labels import box_ellipse
-from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_unread
+from faceblur_core.datasets.survey import Advance, DetectorPool, in_order
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.files import read_regular
-from faceblur_core.media.images import read_photo
+from faceblur_core.media.images import DEFAULT_MAX_PIXELS, read_photo
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.jobs import Plan
 from faceblur_core.types import Image, box_iou
@@ -174,24 +174,30 @@ class Judges:
 
 
 def verify(
-    items: Sequence[Verified], judges: Judges, workers: int, advance: Advance | None = None, meter: BlindMeter | None = None
+    items: Sequence[Verified],
+    judges: Judges,
+    workers: int,
+    advance: Advance | None = None,
+    meter: BlindMeter | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Iterator[Verified]:
     """Yield the items in order, filled in.
 
     :param meter: judges the faces that are found where there are no originals
+    :param max_pixels: of a picture that is read
     :raises FaceblurError: if a judge cannot start
     """
-    return in_order(lambda item: _look(item, judges, meter), items, workers, advance)
+    return in_order(lambda item: _look(item, judges, meter, max_pixels), items, workers, advance)
 
 
-def _look(item: Verified, judges: Judges, meter: BlindMeter | None) -> Verified:
+def _look(item: Verified, judges: Judges, meter: BlindMeter | None, max_pixels: int) -> Verified:
     if item.output is None and item.original is None:  # a folder that cannot be listed
         return item
     try:
         if meter and item.output:
-            _look_alone(item, item.output, judges, meter)
+            _look_alone(item, _read(item.output, "", item, max_pixels), judges, meter)
         else:
-            _look_beside(item, judges)
+            _look_beside(item, judges, max_pixels)
     except FaceblurError:
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's judge raises
@@ -199,8 +205,8 @@ def _look(item: Verified, judges: Judges, meter: BlindMeter | None) -> Verified:
     return item
 
 
-def _look_alone(item: Verified, output: Path, judges: Judges, meter: BlindMeter) -> None:
-    for number, image in enumerate(_read(output, "", item)):
+def _look_alone(item: Verified, frames: Sequence[Image], judges: Judges, meter: BlindMeter) -> None:
+    for number, image in enumerate(frames):
         found = judges(image, number)
         degrees = meter(image, [box_ellipse(*face.box, *image.shape[:2]) for face in found])
         item.still_found += [
@@ -209,13 +215,14 @@ def _look_alone(item: Verified, output: Path, judges: Judges, meter: BlindMeter)
         ]
 
 
-def _look_beside(item: Verified, judges: Judges) -> None:
+def _look_beside(item: Verified, judges: Judges, max_pixels: int) -> None:
     if item.original is None:
         item.faults.append("has no original")
     if item.output is None:
         item.faults.append("has no output")
         return
-    output, original = _read(item.output, "", item), _read(item.original, "original: ", item)
+    output = _read(item.output, "", item, max_pixels)
+    original = _read(item.original, "original: ", item, max_pixels) if item.original else []
     before, after = (
         [face for number, frame in enumerate(frames) for face in judges(frame, number)] for frames in (original, output)
     )
@@ -228,14 +235,12 @@ def _look_beside(item: Verified, judges: Judges) -> None:
         item.faults.append(f"is {sizes[0]}, its original {sizes[1]}")
 
 
-def _read(path: Path | None, what: str, item: Verified) -> list[Image]:
+def _read(path: Path, what: str, item: Verified, max_pixels: int) -> list[Image]:
     """Return the frames of a picture; none, and a fault, if it cannot be read."""
-    if path is None:
-        return []
     try:
-        photo = read_photo(read_regular(path))
+        photo = read_photo(read_regular(path), max_pixels)
     except (UnreadableImage, OSError) as error:
-        item.faults.append(what + why_unread(error))
+        item.faults.append(what + why_refused(error))
         return []
     if photo.made == "preview":
         item.faults.append(f"{what}is a preview of faceblur run, NOT anonymized")

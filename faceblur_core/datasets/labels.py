@@ -61,7 +61,7 @@ class BadRows:
     A photo with a bad row is left out as a whole: without the row it would hold a face that nobody labelled.
     """
 
-    skip: bool = False
+    skip: bool | None = None  #: what ``--skip-bad`` says; None: there is no such option here
     skipped: list[str] = field(default_factory=list)
 
     def __call__(self, path: Path, line: int | None, message: str) -> None:
@@ -69,7 +69,7 @@ class BadRows:
         text = f"{path}, line {line}: {message}" if line else f"{path}: {message}"
         text = "".join(letter if letter.isprintable() else "?" for letter in text)  # names in JSON can hold line ends
         if not self.skip:
-            raise FaceblurError(f"{text} (--skip-bad leaves out photos with such rows)")
+            raise FaceblurError(text + ("" if self.skip is None else " (--skip-bad leaves out photos with such rows)"))
         self.skipped.append(text)
 
 

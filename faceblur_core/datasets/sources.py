@@ -59,6 +59,11 @@ class OpenSource:
 
         :raises FaceblurError: if a file cannot be read, a row is bad, or two photos have one name
         """
+        for item in dataclasses.fields(self.importer):  # type: ignore[arg-type]  # an importer is a dataclass
+            path = getattr(self.importer, item.name)
+            if isinstance(path, Path) and not path.exists():
+                what = "No such file or directory; --data names the folder of the photos"
+                raise FaceblurError(f"source {self.label}: {path}: {what}")
         photos = sorted(self.importer(bad), key=lambda photo: photo.name)
         twice = [name for name, count in Counter(photo.name for photo in photos).items() if count > 1]
         if twice:

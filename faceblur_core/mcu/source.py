@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceblur_core.backends import make_backend
-from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.errors import FaceblurError, MissingDependency, UsageMistake
 from faceblur_core.mcu.graph import parse
 from faceblur_core.mcu.halves import quantizable
 from faceblur_core.mcu.pictures import frames, pixels
@@ -75,7 +75,12 @@ def from_file(path: Path, photos: Iterable[Image], count: int) -> Int8Network:
     :raises UsageMistake: if there is no such file, or it does not take a picture
     """
     model = read_model(path)
-    graph = parse(model)
+    try:
+        graph = parse(model)
+    except MissingDependency:
+        raise
+    except FaceblurError as error:
+        raise FaceblurError(f"{path}: {error.message}") from None
     shape = graph.tensors[graph.inputs[0]].shape if len(graph.inputs) == 1 else ()
     if len(shape) != 4 or shape[0] != 1 or min(shape) < 1:
         raise UsageMistake(f"{path} does not take one picture of a fixed size (1 x H x W x C); make it anew with such an input")

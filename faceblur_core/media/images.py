@@ -23,7 +23,7 @@ from PIL import ImageCms, ImageSequence, UnidentifiedImageError
 from PIL.ExifTags import IFD, Base
 
 from faceblur_core import __version__
-from faceblur_core.errors import UnreadableImage
+from faceblur_core.errors import TooLarge, UnreadableImage
 from faceblur_core.types import Image, Mask
 
 Mode = Literal["L", "LA", "RGB", "RGBA", "CMYK"]
@@ -233,9 +233,7 @@ def _profile_alone(profile: bytes | None) -> bytes | None:
 def _check_size(size: tuple[int, int], count: int, max_pixels: int) -> None:
     if size[0] * size[1] * count > max_pixels:
         pictures = f" x {count} pictures" if count > 1 else ""
-        raise UnreadableImage(
-            f"{size[0]} x {size[1]} pixels{pictures} are more than {max_pixels / 1e6:g} megapixels (--max-megapixels)"
-        )
+        raise TooLarge(f"{size[0]} x {size[1]} pixels{pictures} are more than {max_pixels / 1e6:g} megapixels")
 
 
 def _depth(image: PillowImage.Image, form: str, data: bytes) -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.errors import FaceblurError, TooLarge, UnreadableImage, UsageMistake
 from faceblur_core.media.files import whole_file
 from faceblur_core.media.images import made_by, upright
 from faceblur_core.types import Image, Mask
@@ -73,6 +73,12 @@ class Encoder:
     pace: str = ""  #: default of that option
     more: Mapping[str, str] = field(default_factory=dict)
     alpha: tuple[str, ...] = ()  #: the containers in which it keeps transparency
+    most: int = 51  #: of the option for constant quality
+
+    def check(self, quality: int | None, name: str) -> None:
+        """:raises UsageMistake: if such a quality is not on its scale"""
+        if quality is not None and self.quality and quality > self.most:
+            raise UsageMistake(f"--crf {quality}: the scale of {name} goes from 0 to {self.most}")
 
 
 _WEB = ("webm", "matroska")
@@ -81,16 +87,16 @@ _VP8 = {"b": "20M", "deadline": "good", "auto-alt-ref": "0"}  # with such refere
 ENCODERS: Mapping[str, Encoder] = {
     "libx264": Encoder("h264", "crf", 18, "preset", "medium"),
     "libx265": Encoder("hevc", "crf", 20, "preset", "medium", {"x265-params": "log-level=error"}),
-    "libsvtav1": Encoder("av1", "crf", 26, "preset", "8"),
-    "libvpx-vp9": Encoder("vp9", "crf", 24, "cpu-used", "4", _VP9, _WEB),
-    "libvpx": Encoder("vp8", "crf", 8, "cpu-used", "4", _VP8, _WEB),
+    "libsvtav1": Encoder("av1", "crf", 26, "preset", "8", most=63),
+    "libvpx-vp9": Encoder("vp9", "crf", 24, "cpu-used", "4", _VP9, _WEB, 63),
+    "libvpx": Encoder("vp8", "crf", 8, "cpu-used", "4", _VP8, _WEB, 63),
     "prores_ks": Encoder("prores", alpha=("mov", "matroska")),
     "ffv1": Encoder("ffv1", more={"level": "3", "slicecrc": "1"}, alpha=("mp4", "matroska", "avi")),
     "mpeg4": Encoder("mpeg4", more={"flags": "+qscale", "global_quality": str(3 * 118)}),
     "mjpeg": Encoder("mjpeg", more={"flags": "+qscale", "global_quality": str(2 * 118)}),
     "h264_nvenc": Encoder("h264", "cq", 20, "preset", "p5", {"rc": "vbr", "b": "0"}),
     "hevc_nvenc": Encoder("hevc", "cq", 22, "preset", "p5", {"rc": "vbr", "b": "0"}),
-    "av1_nvenc": Encoder("av1", "cq", 26, "preset", "p5", {"rc": "vbr", "b": "0"}),
+    "av1_nvenc": Encoder("av1", "cq", 26, "preset", "p5", {"rc": "vbr", "b": "0"}, most=63),
     "h264_qsv": Encoder("h264", "global_quality", 20, "preset", "medium"),
     "hevc_qsv": Encoder("hevc", "global_quality", 22, "preset", "medium"),
     "h264_amf": Encoder("h264", "qvbr_quality_level", 20, "quality", "balanced", {"rc": "qvbr"}),
@@ -124,6 +130,8 @@ class Encoding:
             raise UsageMistake(f"encoder {self.encoder} has no CRF; leave out --crf")
         if self.encoder and self.preset and not ENCODERS[self.encoder].speed:
             raise UsageMistake(f"encoder {self.encoder} has no presets; leave out --preset")
+        if self.encoder:
+            ENCODERS[self.encoder].check(self.quality, self.encoder)
 
 
 def is_video(path: Path) -> bool:
@@ -334,7 +342,7 @@ class VideoReader:
         self._decoder.options = {"max_pixels": str(max_pixels)}  # the pictures may be larger than the file says
         width, height = self.stream.width, self.stream.height
         if width * height > max_pixels:
-            raise UnreadableImage(f"{width} x {height} pixels are more than {max_pixels / 1e6:g} megapixels (--max-megapixels)")
+            raise TooLarge(f"{width} x {height} pixels are more than {max_pixels / 1e6:g} megapixels")
         self.copied = [stream for stream in streams if self._is_copied(stream, audio=audio)]
         self._last: int | None = None
         self._index = 0
@@ -604,6 +612,7 @@ class VideoWriter:
         self.notes = reader.notes
         self.encoder = ""  #: the name of the encoder in use
         self.pixel_format = ""  #: FFmpeg's name of what is written
+        self._widened = False  #: whether pictures of limited range become such of full range
         self._durations: dict[int, int] = {}
         muxer = MUXERS[target.suffix.lower()]
         options = {"fflags": "+bitexact"}  # no name and version of a library, no random numbers
@@ -653,15 +662,13 @@ class VideoWriter:
         ):
             if asked and not scale:
                 self.notes[f"encoder {self.encoder} has no {name}; what was asked for does not count"] += 1
+        ENCODERS[self.encoder].check(encoding.quality, self.encoder)
         stream: Any = self._container.add_stream(self.encoder, rate=self._reader.rate, options=_options(self.encoder, encoding))
         stream.width, stream.height, stream.pix_fmt = first.width, first.height, self.pixel_format
         context = stream.codec_context
         context.time_base = stream.time_base = _time_base(self.encoder, source.time_base or 1 / self._reader.rate)
         context.sample_aspect_ratio = source.sample_aspect_ratio or Fraction(1)
-        for tag in ("color_range", "color_primaries", "color_trc", "colorspace"):
-            setattr(context, tag, getattr(source.codec_context, tag))
-        if first.format.name.startswith("yuvj"):
-            context.color_range = 2
+        self._set_colours(context)
         if muxer == "avi":
             context.max_b_frames = 0  # it has no place for their time stamps
         if muxer in ("mp4", "mov") and ENCODERS[self.encoder].codec == "hevc":
@@ -672,6 +679,18 @@ class VideoWriter:
             stream.set_display_matrix(self._reader.matrix.tolist())
         made: VideoStream = stream
         return made
+
+    def _set_colours(self, context: Any) -> None:
+        """Carry over what the numbers of the pixels mean."""
+        source = self._reader.stream.codec_context
+        for tag in ("color_range", "color_primaries", "color_trc", "colorspace"):
+            setattr(context, tag, getattr(source, tag))
+        if self._reader.first.format.name.startswith("yuvj"):
+            context.color_range = 2
+        self._widened = self.encoder == "mjpeg" and context.color_range != 2
+        if self._widened:
+            context.color_range = 2
+            self.notes["colours are written in full range, the only one that MJPEG has"] += 1
 
     def _add_copy(self, source: Stream) -> Stream | None:
         try:
@@ -695,6 +714,8 @@ class VideoWriter:
             if _has_alpha(frame.format.name) and not _has_alpha(self.pixel_format):
                 raise FaceblurError(f"the video becomes transparent after {picture.time:.1f} s; split it there")
             frame = frame.reformat(format=self.pixel_format)
+        if self._widened:
+            frame = frame.reformat(src_color_range=1, dst_color_range=2)
         if frame.pts is not None and frame.duration:
             self._durations[frame.pts] = frame.duration
         with _writing(self._target):

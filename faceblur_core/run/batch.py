@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.errors import FaceblurError, TooLarge, UnreadableImage, UsageMistake
 from faceblur_core.media.files import check_regular, write_whole
 from faceblur_core.media.images import (
     DEFAULT_MAX_PIXELS,
@@ -248,7 +248,7 @@ class _Worker:
 
     def _explain(self, error: BaseException) -> str:
         if isinstance(error, FaceblurError):
-            return error.message
+            return error.message + (" (--max-megapixels)" if isinstance(error, TooLarge) else "")
         if isinstance(error, OSError) and error.strerror:
             return error.strerror
         if isinstance(error, MemoryError):
@@ -274,6 +274,8 @@ class _Worker:
         form = output.form or photo.format
         if not output.preview:
             check_format(photo, form)
+        if form == "TIFF" and photo.format != form and any(frame.duration for frame in photo.frames):
+            row.notes.append("TIFF says nothing of times: how long each picture was shown is lost")
         _check_free(job.target, batch)
         if self._boxes and batch.given:
             self._boxes.start(batch.given.find(job.name, job.source, row.input_sha256), len(photo.frames))

@@ -18,6 +18,8 @@ from faceblur_core.media.video import MUXERS, READ_ONLY, is_video, written_as
 RAW_PHOTOS = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw")
 UNREADABLE_PHOTOS = frozenset((".heic", ".heif", ".jxl", ".jp2", ".j2k", ".psd", ".svg", *RAW_PHOTOS))
 
+BY_SIGHT = ("linked folder", "hidden folder", "hidden file")  #: what is passed over whatever its suffix
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -35,9 +37,7 @@ class Plan:
     jobs: list[Job] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)  #: folders that could not be listed
     videos: bool = True  #: whether videos in folders are taken too
-    passed_over: Counter[str] = field(
-        default_factory=Counter
-    )  #: in folders: what is no photo and no video, by suffix; linked folders
+    passed_over: Counter[str] = field(default_factory=Counter)  #: in folders: by suffix, or of BY_SIGHT
 
 
 def plan_jobs(inputs: Sequence[str], output: Path, form: str | None, *, videos: bool = False) -> Plan:
@@ -138,13 +138,15 @@ def _walk(folder: Path, output: Path, plan: Plan) -> Iterator[tuple[Path, str]]:
 
     for root, folders, files in os.walk(folder, onerror=note):
         here = Path(root)
-        plan.passed_over["linked folders"] += sum((here / name).is_symlink() for name in folders)
+        plan.passed_over["linked folder"] += sum((here / name).is_symlink() for name in folders)
+        plan.passed_over["hidden folder"] += sum(name.startswith(".") and not (here / name).is_symlink() for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not _same(here / name, output))
         for name in sorted(files):
             suffix = Path(name).suffix.lower()
+            wanted = suffix in FORMAT_OF or suffix in UNREADABLE_PHOTOS or (plan.videos and is_video(here / name))
             if name.startswith("."):
-                continue
-            if suffix in FORMAT_OF or suffix in UNREADABLE_PHOTOS or (plan.videos and is_video(here / name)):
+                plan.passed_over["hidden file"] += wanted
+            elif wanted:
                 yield here / name, (here / name).relative_to(folder).as_posix()
             else:
                 plan.passed_over[suffix or name] += 1

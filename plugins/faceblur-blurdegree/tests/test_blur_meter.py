@@ -233,6 +233,9 @@ def test_assess_without_weights_without_pictures_and_with_bad_files_is_one_line(
     (photos / "bad.jpg").write_bytes(b"no picture")
     code, said = lines(photos / "bad.jpg", "--set", f"weights={bright}")
     assert code == 1 and "bad.jpg: not a picture" in said and "\n" not in said
+    cv2.imwrite(str(photos / "large.png"), np.zeros((1000, 1100), np.uint8))
+    code, said = lines(photos / "large.png", "--set", f"weights={bright}", "--max-megapixels", 1)
+    assert code == 1 and said.endswith("large.png: 1100 x 1000 pixels are more than 1 megapixels (--max-megapixels)")
     code, said = lines(photos, "--set", f"weights={bright}", "--set", "treshold=1")
     assert code == 2 and "Did you mean threshold" in said
     before = (photos / "a.png").read_bytes()
@@ -251,7 +254,7 @@ def test_assess_tells_what_it_did_not_look_at(photos, bright, tmp_path):
     )
     unreadable, passed_over = result.stderr.splitlines()
     assert result.returncode == 1 and "photo.heic: " in unreadable and "3 pictures, 1 faces" in result.stdout
-    assert passed_over == "faceblur: passed over, no photos by name: 2 .txt, 1 linked folders, 1 .mp4"
+    assert passed_over == "faceblur: passed over, 1 linked folder; no photos by name: 2 .txt, 1 .mp4"
 
 
 def test_a_picture_that_cannot_be_judged_is_a_line(photos, bright, monkeypatch):
