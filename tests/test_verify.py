@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import videos
 
 from faceblur_core.compare.assess import BlindMeter
+from faceblur_core.compare.verified import Verified
+from faceblur_core.compare.verify import Look
 from photos import encoded, exif, frames
 
 # The test's detector ``corner`` finds a face in the first pixels, 4 x 4, wherever the very first is 200, 200, 200.
@@ -152,7 +155,7 @@ def test_outputs_inside_the_originals_are_no_originals(cli, folders):
     originals, _ = folders
     put(originals / "a.png", bright()), (originals / "public").mkdir(), put(originals / "public/a.png", dark())
     result = cli("verify", "in/public", "--original", "in", "--judge", "corner")
-    assert (result.code, result.err) == (0, "") and result.out.startswith("1 pictures: 0 with")
+    assert (result.code, result.err) == (0, "") and result.out.startswith("1 picture: 0 with")
 
 
 def test_previews_are_told(cli, verify, folders):
@@ -220,9 +223,104 @@ def test_without_originals_faces_that_are_blurred_enough_are_no_problem(cli, fol
         "sub/blurred.png": [(0.6, True)],
     }
     (outputs / "bad.png").unlink(), (outputs / "sharp.png").unlink()
-    (outputs / "clip.mp4").write_bytes(b"something")
+    (outputs / "notes.txt").write_bytes(b"something")
     result = cli("verify", "out", "--judge", "corner")
-    assert (result.code, result.err) == (0, "faceblur: passed over, no photos by name: 1 .mp4\n")
+    assert (result.code, result.err) == (0, "faceblur: passed over, no photos by name: 1 .txt\n")
+
+
+# --- videos
+
+
+def film(path: Path, *pictures: np.ndarray) -> None:
+    """Write a video that keeps every bit, 25 pictures a second."""
+    videos.write(path, pictures, "ffv1", "bgr0", options={"crf": ""})
+
+
+def test_a_video_that_faceblur_run_made_is_well(cli, verify, folders):
+    originals = folders[0]
+    film(originals / "a.mkv", *map(bright, range(6)))
+    videos.write(originals / "c.ts", [dark()] * 3)  # written as c.mkv
+    put(originals / "b.png", few(200, 40))
+    assert cli("run", "-m", "corner+solid", "in", "-o", "out").code == 0
+    result = verify("--json", "report.json")
+    assert (result.code, result.err) == (0, "")
+    assert result.out == "1 picture, 2 videos: 0 with problems (0 in all), judged by corner\n"
+    assert [item["faces_in_original"] for item in report(verify).values()] == [6, 1, 0]
+    assert cli("run", "-m", "corner+solid", "in", "-o", "out", "--preview", "--overwrite").code == 0
+    assert "a.mkv: is a preview of faceblur run, NOT anonymized" in verify().err
+
+
+def test_a_face_of_a_video_is_told_once_for_as_long_as_it_is_followed(verify, folders):
+    originals, outputs = folders
+    pictures = [bright(number) for number in range(50)]
+    film(originals / "a.mkv", *pictures)
+    open_ = {3, 4, 5, 6, 8, 40}
+    film(outputs / "a.mkv", *(picture if number in open_ else dark(number) for number, picture in enumerate(pictures)))
+    result = verify()
+    face, what = "face at 0 0 4 4 (corner 1.00)", "is still found: nothing was hidden there"
+    assert result.code == 1 and result.err.splitlines() == [
+        f"faceblur: a.mkv: {face} in 5 pictures from 0.12 s to 0.32 s {what}",
+        f"faceblur: a.mkv: {face} at 1.60 s {what}",
+    ]
+    [item] = report(verify).values()
+    assert item["faces_in_original"] == 50
+    assert [(still["frame"], still["time"]) for still in item["still_found"]] == [
+        (n, pytest.approx(n / 25)) for n in sorted(open_)
+    ]
+    assert [still["frame"] for still in item["not_hidden"]] == sorted(open_)
+    assert [line.partition(") ")[2] for line in verify("--every", 4).err.splitlines()] == [
+        f"in 2 pictures from 0.16 s to 0.32 s {what}", f"at 1.60 s {what}"
+    ]  # fmt: skip
+
+
+def test_videos_that_do_not_fit_or_cannot_be_read_are_told(verify, folders):
+    originals, outputs = folders
+    for name, before, after in (("long", 5, 4), ("wide", 3, 3)):
+        film(originals / f"{name}.mkv", *map(dark, range(before)))
+        film(outputs / f"{name}.mkv", *(dark(number)[:, : 30 if name == "wide" else None] for number in range(after)))
+    film(originals / "new.ts.mkv", dark())
+    film(originals / "old.mkv", dark()), film(outputs / "new.mkv", dark())
+    (outputs / "bad.mp4").write_bytes(b"something"), (originals / "bad.mp4").write_bytes(b"")
+    os.mkfifo(outputs / "pipe.mp4")
+    found = {name: item["faults"] for name, item in report(verify).items()}
+    assert found.pop("bad.mp4")[0].startswith("not a video, or damaged")
+    assert found == {
+        "long.mkv": ["is 32 x 24 pixels, 4 frames, its original 32 x 24 pixels, 5 frames"],
+        "wide.mkv": ["is 30 x 24 pixels, 3 frames, its original 32 x 24 pixels, 3 frames"],
+        "new.mkv": ["has no original"],
+        "new.ts.mkv": ["has no output"],
+        "old.mkv": ["has no output"],
+        "pipe.mp4": ["has no original", "not a regular file"],
+    }
+
+
+def test_faces_of_a_video_are_judged_without_the_original_too(cli, folders, meter):
+    pictures = [bright(number) for number in range(6)]
+    for number, level in enumerate((150, 100, 50, 75, 150, 150)):
+        pictures[number][1, 1] = level
+    film(folders[1] / "a.mkv", *pictures)
+    result = cli("verify", "out", "--judge", "corner")
+    assert (result.code, result.err) == (
+        1,
+        "faceblur: a.mkv: face at 0 0 4 4 (corner 1.00) in 3 pictures from 0.04 s to 0.12 s"
+        " is found: not protected, degree of blur 0.20\n",
+    )
+    assert result.out.splitlines()[1] == "3 faces were found that are protected: their degree of blur is 0.600 or more"
+
+
+def test_a_long_video_is_given_up_when_it_is_interrupted(folders):
+    film(folders[1] / "a.mkv", *map(bright, range(10)))
+    seen = []
+
+    def judges(image, frame, time):
+        seen.append(frame)
+        if frame == 3:
+            look.stopped.set()
+        return []
+
+    look = Look(judges)
+    look(Verified("a.mkv", folders[1] / "a.mkv", folders[1] / "a.mkv"))
+    assert max(seen) == 3
 
 
 @pytest.mark.parametrize(
@@ -233,7 +331,7 @@ def test_without_originals_faces_that_are_blurred_enough_are_no_problem(cli, fol
         (["out", "--original", "in", "--judge", "wipe"], "finds no boxes"),
         (["out", "--original", "in", "--judge", "corner", "--judge", "corner"], "--judge corner is given twice"),
         (["in", "--original", "./in", "--judge", "corner"], "both the folder to verify and"),
-        (["out", "--original", "in/sub", "--judge", "corner"], "no photos in in/sub; videos are not looked at"),
+        (["out", "--original", "in/sub", "--judge", "corner"], "no photos in in/sub, and no videos"),
         (["out", "--original", "in", "--judge", "corner", "--json", "in/a.png"], "is one of the pictures"),
         (["out", "--original", "in", "--judge", "corner", "--json", "no/r.json"], "no is no folder"),
         (

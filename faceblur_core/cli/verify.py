@@ -20,7 +20,7 @@ from faceblur_core.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from faceblur_core.compare.verify import Verified
+    from faceblur_core.compare.verified import Verified
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
@@ -35,17 +35,24 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
     help="Detector, or method, that looks for faces. Repeatable. Default: yunet and mediapipe, those that are here.",
 )
 @click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every picture.")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Look at every so many pictures of videos.")
 @megapixels_option
 @workers_option
 def verify(
-    folder: Path, original: Path | None, judges: tuple[str, ...], report: Path | None, max_megapixels: int, workers: int
+    folder: Path,
+    original: Path | None,
+    judges: tuple[str, ...],
+    report: Path | None,
+    every: int,
+    max_megapixels: int,
+    workers: int,
 ) -> None:
-    """Look for faces that are left in the anonymized pictures of FOLDER, before they are published.
+    """Look for faces that are left in the anonymized photos and videos of FOLDER, before they are published.
 
-    Each picture is compared with the original of its path; the suffix may differ, as after faceblur run --format. Told are
+    Each file is compared with the original of its path; the suffix may differ, as after faceblur run --format. Told are
     faces that a judge finds in an output, faces of the original where the output is unchanged (but for its compression),
-    pictures without a counterpart, of another size, and files that cannot be read. All frames of animations are looked at;
-    videos are not. The exit code is 1 if there is anything to tell.
+    files without a counterpart, of another size, and such as cannot be read. All frames of animations are looked at, and the
+    pictures of videos, where a face is told once for as long as it is followed. The exit code is 1 if there is anything to tell.
 
     Without originals every face that a judge finds is told, unless it is so blurred that it is protected: see faceblur assess.
 
@@ -56,9 +63,10 @@ def verify(
     faceblur verify public/
     """
     from faceblur_core.compare.assess import BlindMeter
-    from faceblur_core.compare.verify import Judges, alone, pairs, usual_judges
-    from faceblur_core.compare.verify import verify as look
+    from faceblur_core.compare.verify import Judges, Look, alone, pairs, usual_judges
+    from faceblur_core.datasets.survey import in_order
     from faceblur_core.media.images import only_our_limit
+    from faceblur_core.media.video import is_video
 
     names = list(judges) or usual_judges()
     team = Judges(names)
@@ -69,7 +77,8 @@ def verify(
     try:
         with only_our_limit(), progress_bar("verifying", len(items)) as bar:
             advance = (lambda: bar.advance(bar.task_ids[0])) if bar else None
-            for item in look(items, team, workers, advance, meter, max_megapixels * 1_000_000):
+            look = Look(team, meter, max_megapixels * 1_000_000, every)
+            for item in in_order(look, items, workers, advance, look.stopped.set):
                 for problem in item.problems():
                     problems += 1
                     click.echo(f"faceblur: {printable(item.name)}: {problem}", err=True)
@@ -78,7 +87,10 @@ def verify(
     if report:
         _write(report, items, names, folder, original)
     bad = sum(any(True for _ in item.problems()) for item in items)
-    click.echo(f"{len(items)} pictures: {bad} with problems ({problems} in all), judged by {', '.join(names)}")
+    videos = sum(is_video(path) for item in items if (path := item.output or item.original))
+    counts = {"picture": len(items) - videos, "video": videos}
+    what = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count)
+    click.echo(f"{what}: {bad} with problems ({problems} in all), judged by {', '.join(names)}")
     if meter:
         blurred = sum(still.protected for item in items for still in item.still_found)
         click.echo(f"{blurred} faces were found that are protected: their degree of blur is {meter.threshold:.3f} or more")
@@ -88,7 +100,7 @@ def verify(
 
 
 def _write(report: Path, items: Sequence[Verified], judges: Sequence[str], folder: Path, original: Path | None) -> None:
-    from faceblur_core.compare.verify import as_json
+    from faceblur_core.compare.verified import as_json
 
     content = {
         "folder": str(folder),

@@ -111,7 +111,7 @@ class Assessor:
         self.pool.close()
 
 
-def why_refused(error: OSError | UnreadableImage) -> str:
+def why_refused(error: OSError | FaceblurError) -> str:
     """Return why a picture was not read, and what lets it be read where there is such an option."""
     return why_unread(error) + (" (--max-megapixels)" if isinstance(error, TooLarge) else "")
 
@@ -121,14 +121,15 @@ def unjudged(error: BaseException) -> str:
     return f"could not be judged: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-def plan_of(source: Path, other: Path | None = None) -> Plan:
+def plan_of(source: Path, other: Path | None = None, *, videos: bool = False) -> Plan:
     """Return the pictures in a folder, or the file, as ``faceblur run`` finds them, and what is passed over.
 
     :param other: a folder in it that is left out, such as that of a run's output
-    :raises UsageMistake: if the folder holds no picture
+    :param videos: whether videos are taken too
+    :raises UsageMistake: if the folder holds none of them
     """
     nowhere = source.resolve().parent / ".faceblur-nowhere"
-    return plan_jobs([str(source)], other or nowhere, None)
+    return plan_jobs([str(source)], other or nowhere, None, videos=videos)
 
 
 @dataclass

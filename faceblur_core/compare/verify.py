@@ -1,88 +1,31 @@
-"""``faceblur verify``: look at anonymized pictures once more, with other detectors, beside their originals if these are there."""
+"""``faceblur verify``: look at what was anonymized once more, with other detectors, beside the originals if these are there."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from faceblur_core.compare.assess import BlindMeter, plan_of, unjudged, why_refused
+from faceblur_core.compare.verified import FoundFace, StillFound, Verified
 from faceblur_core.datasets.labels import box_ellipse
-from faceblur_core.datasets.survey import Advance, DetectorPool, in_order
-from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
-from faceblur_core.media.files import read_regular
+from faceblur_core.datasets.survey import DetectorPool
+from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.media.files import check_regular, read_regular
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, read_photo
+from faceblur_core.media.video import Picture, VideoReader, is_video
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.jobs import Plan
-from faceblur_core.types import Image, box_iou
+from faceblur_core.types import Image
 from faceblur_core.weights import present
 
 JUDGES = ("yunet", "mediapipe")  #: those of them that are installed, with their weights
-SAME = 0.4  #: intersection over union at which two boxes are of one face
 UNCHANGED = 3.0  #: mean difference in a face's box, of 255 levels: up to it, it was encoded anew and nothing more
-
-Box = tuple[float, float, float, float]  #: x1 y1 x2 y2, pixels
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFace:
-    """A face that judges find."""
-
-    frame: int  #: from 0
-    box: Box  #: of the first judge that finds it
-    scores: Mapping[str, float]  #: by judge
-
-    def same(self, other: FoundFace) -> bool:
-        """Return whether two boxes are of one face."""
-        boxes = (np.array([face.box], np.float32) for face in (self, other))
-        return self.frame == other.frame and float(box_iou(*boxes)[0, 0]) >= SAME
-
-    def __str__(self) -> str:
-        scores = ", ".join(f"{judge} {score:.2f}" for judge, score in self.scores.items())
-        place = " ".join(f"{side:.0f}" for side in self.box)
-        return f"face at {place} ({scores})" + (f" in frame {self.frame}" if self.frame else "")
-
-
-@dataclass(frozen=True, slots=True)
-class StillFound:
-    """A face in an output."""
-
-    face: FoundFace
-    in_original: bool = False  #: it is where a face is in the original
-    degree: float | None = None  #: of blur, 0..1, where there are no originals
-    protected: bool = False  #: it is blurred enough
-
-
-@dataclass
-class Verified:
-    """One output beside its original, or alone."""
-
-    name: str  #: of the output, else of the original, relative to its folder
-    output: Path | None
-    original: Path | None
-    faults: list[str] = field(default_factory=list)  #: no counterpart, cannot be read, another size
-    faces: int = 0  #: in the original
-    still_found: list[StillFound] = field(default_factory=list)
-    not_hidden: list[FoundFace] = field(default_factory=list)  #: of the original, where the output is as it was
-
-    def problems(self) -> Iterator[str]:
-        """Yield a line for each."""
-        yield from self.faults
-        open_ = list(self.not_hidden)
-        for still in self.still_found:
-            if still.protected:
-                continue
-            if still.degree is not None:
-                yield f"{still.face} is found: not protected, degree of blur {still.degree:.2f}"
-                continue
-            same = [face for face in open_ if face.same(still.face)]
-            open_ = [face for face in open_ if face not in same]
-            yield f"{still.face} is {'still ' if still.in_original else ''}found" + (": nothing was hidden there" if same else "")
-        for face in open_:
-            yield f"{face} of the original: nothing was hidden there"
 
 
 def usual_judges() -> list[str]:
@@ -98,13 +41,13 @@ def usual_judges() -> list[str]:
 def pairs(outputs: Path, originals: Path) -> tuple[list[Verified], Counter[str]]:
     """Return what is to be verified, by name, and what is passed over among the outputs.
 
-    Pictures with the same path belong together, up to the suffix where no name is the same.
+    Files with the same path belong together, up to the suffix where no name is the same.
 
-    :raises UsageMistake: if one of the folders holds no picture, or they are one folder
+    :raises UsageMistake: if one of the folders holds no picture and no video, or they are one folder
     """
     if outputs.resolve() == originals.resolve():
         raise UsageMistake(f"{outputs} is both the folder to verify and the one of the originals")
-    plans = plan_of(outputs, originals), plan_of(originals, outputs)
+    plans = plan_of(outputs, originals, videos=True), plan_of(originals, outputs, videos=True)
     made, given = ({job.name: job.source for job in plan.jobs} for plan in plans)
     both = {name: name for name in made if name in given}
     free = _by_stem(name for name in given if name not in both)
@@ -120,9 +63,9 @@ def pairs(outputs: Path, originals: Path) -> tuple[list[Verified], Counter[str]]
 def alone(outputs: Path) -> tuple[list[Verified], Counter[str]]:
     """Return what is to be verified without originals, by name, and what is passed over.
 
-    :raises UsageMistake: if the folder holds no picture
+    :raises UsageMistake: if the folder holds no picture and no video
     """
-    plan = plan_of(outputs)
+    plan = plan_of(outputs, videos=True)
     return _by_name([Verified(job.name, job.source, None) for job in plan.jobs], [plan]), plan.passed_over
 
 
@@ -152,20 +95,20 @@ class Judges:
             raise UsageMistake(f"--judge {twice[0]} is given twice")
         self._pools = {name: DetectorPool([name]) for name in names}
 
-    def __call__(self, image: Image, frame: int) -> list[FoundFace]:
+    def __call__(self, image: Image, frame: int, time: float | None = None) -> list[FoundFace]:
         """Return the faces of an image, each once, in the order of the judges."""
         found: list[FoundFace] = []
         for name, pool in self._pools.items():
             for face in pool(image):
                 box, score = face.ellipse.bounds(), float(face.score or 0.0)
-                one = FoundFace(frame, box, {name: score})
+                one = FoundFace(frame, box, {name: score}, time)
                 place = next((index for index, other in enumerate(found) if one.same(other)), None)
                 if place is None:
                     found.append(one)
                 else:
                     other = found[place]
                     scores = {**other.scores, name: max(score, other.scores.get(name, score))}
-                    found[place] = FoundFace(frame, other.box, scores)
+                    found[place] = FoundFace(frame, other.box, scores, time)
         return found
 
     def close(self) -> None:
@@ -173,83 +116,112 @@ class Judges:
             pool.close()
 
 
-def verify(
-    items: Sequence[Verified],
-    judges: Judges,
-    workers: int,
-    advance: Advance | None = None,
-    meter: BlindMeter | None = None,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-) -> Iterator[Verified]:
-    """Yield the items in order, filled in.
+@dataclass(frozen=True)
+class Look:
+    """How files are looked at. One is for all threads."""
 
-    :param meter: judges the faces that are found where there are no originals
-    :param max_pixels: of a picture that is read
-    :raises FaceblurError: if a judge cannot start
-    """
-    return in_order(lambda item: _look(item, judges, meter, max_pixels), items, workers, advance)
+    judges: Judges
+    meter: BlindMeter | None = None  #: judges the faces that are found where there are no originals
+    max_pixels: int = DEFAULT_MAX_PIXELS  #: of a picture that is read
+    every: int = 1  #: of a video: every so many pictures one is looked at
+    stopped: threading.Event = field(default_factory=threading.Event)  #: set to end before the end of a video
 
-
-def _look(item: Verified, judges: Judges, meter: BlindMeter | None, max_pixels: int) -> Verified:
-    if item.output is None and item.original is None:  # a folder that cannot be listed
+    def __call__(self, item: Verified) -> Verified:
+        """Return the item, filled in. :raises FaceblurError: if a judge cannot start"""
+        if item.output is None and item.original is None:  # a folder that cannot be listed
+            return item
+        try:
+            if self.meter and item.output:
+                self._alone(item, item.output, self.meter)
+            else:
+                self._beside(item)
+        except FaceblurError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a stranger's judge raises
+            item.faults.append(unjudged(error))
         return item
-    try:
-        if meter and item.output:
-            _look_alone(item, _read(item.output, "", item, max_pixels), judges, meter)
-        else:
-            _look_beside(item, judges, max_pixels)
-    except FaceblurError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever a stranger's judge raises
-        item.faults.append(unjudged(error))
-    return item
+
+    def _alone(self, item: Verified, output: Path, meter: BlindMeter) -> None:
+        for view in self._views(output, "", item):
+            if view.number % self.every and view.time is not None:
+                continue
+            image = view.rgb()
+            found = self.judges(image, view.number, view.time)
+            degrees = meter(image, [box_ellipse(*face.box, *view.size) for face in found])
+            item.still_found += [
+                StillFound(face, degree=degree, protected=bool(meter.protected(degree)))
+                for face, degree in zip(found, degrees, strict=True)
+            ]
+
+    def _beside(self, item: Verified) -> None:
+        if item.original is None:
+            item.faults.append("has no original")
+        if item.output is None:
+            item.faults.append("has no output")
+            return
+        sizes: list[list[tuple[int, int]]] = [[], []]  # of all frames
+        outputs = self._views(item.output, "", item)
+        originals = self._views(item.original, "original: ", item) if item.original else iter(())
+        for both in zip_longest(outputs, originals):
+            for seen, view in zip(sizes, both, strict=True):
+                seen += [view.size] if view else []
+            self._compare(item, *both)
+        if sizes[0] and sizes[1] and sizes[0] != sizes[1]:
+            item.faults.append(f"is {_size(sizes[0])}, its original {_size(sizes[1])}")
+
+    def _compare(self, item: Verified, after: _View | None, before: _View | None) -> None:
+        images: list[Image | None] = [None, None]
+        found: list[list[FoundFace]] = [[], []]
+        for index, view in enumerate((after, before)):
+            if view and (view.time is None or view.number % self.every == 0):
+                images[index] = image = view.rgb()
+                found[index] = self.judges(image, view.number, view.time)
+        item.faces += len(found[1])
+        item.still_found += [StillFound(face, any(face.same(other) for other in found[1])) for face in found[0]]
+        output, original = images
+        if output is not None and original is not None and output.shape == original.shape:
+            item.not_hidden += [face for face in found[1] if _unchanged(face, original, output)]
+
+    def _views(self, path: Path, what: str, item: Verified) -> Iterator[_View]:
+        """Yield the pictures in a file; where it cannot be read, none or no more, and a fault."""
+        try:
+            if is_video(path):
+                check_regular(path)
+                with VideoReader(path, self.max_pixels, audio=False) as reader:
+                    _check_made(reader.made, what, item)
+                    for picture in reader:
+                        if self.stopped.is_set():
+                            return
+                        if isinstance(picture, Picture):
+                            yield _View(picture.index, picture.rgb, reader.size, picture.time)
+                return
+            photo = read_photo(read_regular(path), self.max_pixels)
+            _check_made(photo.made, what, item)
+            for number, frame in enumerate(photo.frames):
+                height, width = frame.pixels.shape[:2]
+                yield _View(number, frame.rgb, (height, width))
+        except (FaceblurError, OSError) as error:
+            item.faults.append(what + why_refused(error))
 
 
-def _look_alone(item: Verified, frames: Sequence[Image], judges: Judges, meter: BlindMeter) -> None:
-    for number, image in enumerate(frames):
-        found = judges(image, number)
-        degrees = meter(image, [box_ellipse(*face.box, *image.shape[:2]) for face in found])
-        item.still_found += [
-            StillFound(face, degree=degree, protected=bool(meter.protected(degree)))
-            for face, degree in zip(found, degrees, strict=True)
-        ]
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A picture of a file that is being read."""
+
+    number: int  #: from 0
+    rgb: Callable[[], Image]
+    size: tuple[int, int]  #: height and width, pixels
+    time: float | None = None  #: in a video, seconds from the first
 
 
-def _look_beside(item: Verified, judges: Judges, max_pixels: int) -> None:
-    if item.original is None:
-        item.faults.append("has no original")
-    if item.output is None:
-        item.faults.append("has no output")
-        return
-    output = _read(item.output, "", item, max_pixels)
-    original = _read(item.original, "original: ", item, max_pixels) if item.original else []
-    before, after = (
-        [face for number, frame in enumerate(frames) for face in judges(frame, number)] for frames in (original, output)
-    )
-    item.faces = len(before)
-    item.still_found = [StillFound(face, any(face.same(other) for other in before)) for face in after]
-    sizes = [_size(frames) for frames in (output, original)]
-    if sizes[0] == sizes[1]:
-        item.not_hidden = [face for face in before if _unchanged(face, original[face.frame], output[face.frame])]
-    elif output and original:
-        item.faults.append(f"is {sizes[0]}, its original {sizes[1]}")
-
-
-def _read(path: Path, what: str, item: Verified, max_pixels: int) -> list[Image]:
-    """Return the frames of a picture; none, and a fault, if it cannot be read."""
-    try:
-        photo = read_photo(read_regular(path), max_pixels)
-    except (UnreadableImage, OSError) as error:
-        item.faults.append(what + why_refused(error))
-        return []
-    if photo.made == "preview":
+def _check_made(made: str, what: str, item: Verified) -> None:
+    if made == "preview":
         item.faults.append(f"{what}is a preview of faceblur run, NOT anonymized")
-    return [frame.rgb() for frame in photo.frames]
 
 
-def _size(frames: Sequence[Image]) -> str:
-    height, width = frames[0].shape[:2] if frames else (0, 0)
-    return f"{width} x {height} pixels" + (f", {len(frames)} frames" if len(frames) > 1 else "")
+def _size(sizes: Sequence[tuple[int, int]]) -> str:
+    height, width = sizes[0]
+    return f"{width} x {height} pixels" + (f", {len(sizes)} frames" if len(sizes) > 1 else "")
 
 
 def _unchanged(face: FoundFace, before: Image, after: Image) -> bool:
@@ -257,27 +229,3 @@ def _unchanged(face: FoundFace, before: Image, after: Image) -> bool:
     x1, y1, x2, y2 = np.clip(np.rint(face.box), 0, [width, height, width, height]).astype(int)
     inside = before[y1:y2, x1:x2].astype(np.int16), after[y1:y2, x1:x2].astype(np.int16)
     return bool(inside[0].size) and float(np.abs(inside[0] - inside[1]).mean()) <= UNCHANGED
-
-
-def as_json(item: Verified) -> dict[str, object]:
-    """Return an item for the report."""
-    return {
-        "name": item.name,
-        "output": str(item.output) if item.output else None,
-        "original": str(item.original) if item.original else None,
-        "faults": item.faults,
-        "faces_in_original": item.faces,
-        "still_found": [{**_face_json(still.face), **_told_of(still)} for still in item.still_found],
-        "not_hidden": [_face_json(face) for face in item.not_hidden],
-    }
-
-
-def _told_of(still: StillFound) -> dict[str, object]:
-    if still.degree is None:
-        return {"in_original": still.in_original}
-    return {"degree": round(still.degree, 4), "protected": still.protected}
-
-
-def _face_json(face: FoundFace) -> dict[str, object]:
-    scores = {judge: round(score, 4) for judge, score in face.scores.items()}
-    return {"frame": face.frame, "box": [round(side, 1) for side in face.box], "scores": scores}

@@ -125,9 +125,9 @@ def survey(source: OpenSource, bad: BadRows, workers: int, advance: Advance | No
         pool.close()
 
 
-def why_unread(error: OSError | UnreadableImage) -> str:
+def why_unread(error: OSError | FaceblurError) -> str:
     """Return why a picture could not be read, without its name."""
-    return error.message if isinstance(error, UnreadableImage) else error.strerror or str(error)
+    return error.message if isinstance(error, FaceblurError) else error.strerror or str(error)
 
 
 def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: BadRows) -> Surveyed | None:
@@ -149,8 +149,13 @@ def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: Bad
     return Surveyed(source.label, complete, hashlib.sha256(data).hexdigest(), fingerprint(image), unconfirmed if found else 0)
 
 
-def in_order(work: Callable[[T], R], items: Sequence[T], workers: int, advance: Advance | None = None) -> Iterator[R]:
-    """Yield ``work(item)`` for every item, in their order, computed by that many threads and not far ahead."""
+def in_order(
+    work: Callable[[T], R], items: Sequence[T], workers: int, advance: Advance | None = None, stop: Advance | None = None
+) -> Iterator[R]:
+    """Yield ``work(item)`` for every item, in their order, computed by that many threads and not far ahead.
+
+    :param stop: is called at the end, also when it comes before its time: long work that still goes on should give up then
+    """
     import cv2  # noqa: F401 (two threads that import it first at the same time break it)
 
     waiting: deque[Future[R]] = deque()
@@ -169,3 +174,5 @@ def in_order(work: Callable[[T], R], items: Sequence[T], workers: int, advance: 
         finally:
             for future in waiting:
                 future.cancel()
+            if stop:
+                stop()
