@@ -1,5 +1,6 @@
 """``faceblur run`` as a user types it, on real photos and on every kind of bad input."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from PIL import Image
 import photos
 from conftest import spawn
 from faceblur_core.media.images import read_photo
+from faceblur_core.run.manifest import ManifestWriter
 
 FACE = np.s_[85:155, 190:255]  # inside the astronaut's face
 
@@ -518,6 +520,17 @@ def test_linked_folders_are_mentioned_and_linked_files_read(cli, portrait, tmp_p
     (portrait / "linked.png").symlink_to(portrait / "portrait.png")
     result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out")
     assert result.code == 0 and "2 with faces" in result.out and "passed over, 1 linked folder\n" in result.err
+
+
+@pytest.mark.parametrize("option", ["--manifest", "--export-detections"])
+def test_two_runs_do_not_write_one_file(cli, portrait, tmp_path, option):
+    base = ("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--overwrite", option, tmp_path / "m.jsonl")
+    assert cli(*base).code == 0
+    before = (tmp_path / "m.jsonl").read_text()
+    with contextlib.closing(ManifestWriter(tmp_path / "m.jsonl", resume=False, overwrite=True)):
+        result = cli(*base)
+    assert result.code == 2 and "m.jsonl is being written by another run; wait for it" in result.err
+    assert (tmp_path / "m.jsonl").read_text() == before and cli(*base).code == 0
 
 
 def test_resuming_harms_no_file_that_is_no_manifest(cli, portrait, tmp_path):

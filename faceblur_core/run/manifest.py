@@ -80,7 +80,7 @@ class RowFile:
     called = ""  #: what messages say before its name
 
     def __init__(self, path: Path, *, resume: bool, overwrite: bool) -> None:
-        """:raises UsageMistake: if the file exists and neither ``resume`` nor ``overwrite`` says what to do."""
+        """:raises UsageMistake: if it exists and neither ``resume`` nor ``overwrite`` is given, or another run writes it"""
         old = path.exists()
         if old and not (resume or overwrite):
             raise UsageMistake(f"{self.called}{path} exists; continue it with --resume, or replace it with --overwrite")
@@ -90,6 +90,9 @@ class RowFile:
         with self._named_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: TextIO = path.open("a", encoding="utf-8")
+        if path.is_file() and _is_taken(self._file):
+            self._file.close()
+            raise UsageMistake(f"{self.called}{path} is being written by another run; wait for it, or name another file")
 
     def begin(self) -> None:
         """Empty an old file that is to be replaced, once it is known that the run can start."""
@@ -121,6 +124,21 @@ class RowFile:
             yield
         except OSError as error:
             raise FaceblurError(f"{self.called}{self.path}: {error.strerror}") from None
+
+
+def _is_taken(file: TextIO) -> bool:
+    """Take a file for this process alone, until it is closed; return whether another one has it. Where there are no locks: no."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without them
+        return False
+    return False
 
 
 class ManifestWriter(RowFile):
