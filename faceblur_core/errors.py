@@ -47,3 +47,7 @@ class UnreadableImage(FaceblurError):
 
 class TooLarge(UnreadableImage):
     """A picture has more pixels than are accepted."""
+
+    def with_option(self) -> str:
+        """Return the message for commands that can be told how many are."""
+        return f"{self.message} (--max-megapixels)"

@@ -7,13 +7,16 @@ import os
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import videos
+from PIL import Image
 
 from faceblur_core.compare.assess import BlindMeter
-from faceblur_core.compare.verified import Verified
+from faceblur_core.compare.verified import FoundFace, StillFound, Verified
 from faceblur_core.compare.verify import Look
+from faceblur_core.datasets.survey import in_order
 from photos import encoded, exif, frames
 
 # The test's detector ``corner`` finds a face in the first pixels, 4 x 4, wherever the very first is 200, 200, 200.
@@ -135,7 +138,10 @@ def test_later_frames_and_their_number_are_looked_at(verify, folders):
     put(outputs / "b.png", dark(1))
     items = report(verify)
     assert [still["frame"] for still in items["a.gif"]["still_found"]] == [1]
-    assert items["b.png"]["faults"] == ["is 32 x 24 pixels, its original 32 x 24 pixels, 2 frames"]
+    assert items["b.png"]["faults"] == ["is 32 x 24 pixels, 1 frame, its original 32 x 24 pixels, 2 frames"]
+    for folder, height in zip(folders, (20, 24), strict=True):
+        Image.fromarray(dark()).save(folder / "b.tiff", save_all=True, append_images=[Image.fromarray(dark()[:height])])
+    assert report(verify)["b.tiff"]["faults"] == ["frame 1 is 32 x 24 pixels, its original 32 x 20 pixels"]
 
 
 def test_pairs_are_by_name_first(verify, folders):
@@ -149,6 +155,18 @@ def test_pairs_are_by_name_first(verify, folders):
         "a.jpg": "a.jpg", "a.png": "a.png", "b.png": "b.JPG"
     }  # fmt: skip
     assert items["a.png"]["faults"] == ["has no output"]
+
+
+def test_a_photo_and_a_video_of_one_name_keep_apart(cli, verify, folders):
+    originals, outputs = folders
+    put(originals / "clip.jpg", dark()), videos.write(originals / "clip.ts", [dark()] * 2)
+    assert cli("run", "-m", "corner", "in", "-o", "out", "--format", "png").code == 0
+    found = {name: Path(item["original"]).name for name, item in report(verify).items()}
+    assert found == {"clip.mkv": "clip.ts", "clip.png": "clip.jpg"}
+    for folder in folders:  # two videos that a run would write to one name are two here
+        film(folder / "clip.mkv", dark(), dark())
+        shutil.copy(originals / "clip.ts", folder / "clip.ts") if folder == outputs else None
+    assert verify().code == 0
 
 
 def test_outputs_inside_the_originals_are_no_originals(cli, folders):
@@ -286,7 +304,7 @@ def test_videos_that_do_not_fit_or_cannot_be_read_are_told(verify, folders):
     assert found.pop("bad.mp4")[0].startswith("not a video, or damaged")
     assert found == {
         "long.mkv": ["is 32 x 24 pixels, 4 frames, its original 32 x 24 pixels, 5 frames"],
-        "wide.mkv": ["is 30 x 24 pixels, 3 frames, its original 32 x 24 pixels, 3 frames"],
+        "wide.mkv": ["is 30 x 24 pixels, its original 32 x 24 pixels"],
         "new.mkv": ["has no original"],
         "new.ts.mkv": ["has no output"],
         "old.mkv": ["has no output"],
@@ -308,7 +326,74 @@ def test_faces_of_a_video_are_judged_without_the_original_too(cli, folders, mete
     assert result.out.splitlines()[1] == "3 faces were found that are protected: their degree of blur is 0.600 or more"
 
 
-def test_a_long_video_is_given_up_when_it_is_interrupted(folders):
+def test_a_face_that_moves_and_one_beside_it_are_told_apart():
+    def still(frame, x, **more):
+        return StillFound(FoundFace(frame, (x, 0, x + 40, 40), {"corner": 1.0}, frame / 25), **more)
+
+    item = Verified("a.mkv", Path("a"), Path("b"))
+    for frame in range(10):
+        item.still_found += [still(frame, 12 * frame + 30, in_original=frame % 2 == 0), still(frame, 12 * frame)]
+    assert item.problems() == [
+        "face at 30 0 70 40 (corner 1.00) in 10 pictures from 0.00 s to 0.36 s is still found",
+        "face at 0 0 40 40 (corner 1.00) in 10 pictures from 0.00 s to 0.36 s is found",
+    ]
+    far = [still(0, 0), still(1, 300), still(2, 0)]
+    assert len(Verified("a.mkv", Path("a"), Path("b"), still_found=far).problems()) == 2
+    seldom = [still(frame, 0) for frame in range(0, 300, 30)]
+    assert [len(Verified("a.mkv", Path("a"), Path("b"), every, still_found=seldom).problems()) for every in (29, 30)] == [10, 1]
+
+
+def test_what_of_a_video_could_not_be_looked_at_is_told(verify, folders):
+    for folder in folders:
+        film(folder / "a.mkv", *map(dark, range(40)))
+        with av.open(str(folder / "two.mkv"), "w") as container:
+            sides = (64, 32)
+            streams = [container.add_stream("mpeg4", rate=25, width=side, height=side) for side in sides]
+            for stream, side in zip(streams, sides, strict=True):
+                for _ in range(3):
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((side, side, 3), np.uint8), format="rgb24")))
+                container.mux(stream.encode(None))
+    whole = (folders[1] / "a.mkv").read_bytes()
+    (folders[1] / "a.mkv").write_bytes(whole[: len(whole) // 2])
+    found = {name: item["faults"] for name, item in report(verify).items()}
+    assert any("ends after" in fault for fault in found["a.mkv"]) and any("its original" in fault for fault in found["a.mkv"])
+    assert found["two.mkv"] == ["1 more video tracks or covers, not looked at"]
+
+
+def test_it_is_said_when_pictures_are_left_out(verify, folders):
+    for folder in folders:
+        film(folder / "a.mkv", *map(dark, range(5)))
+    assert verify("--every", 2).out.endswith("judged by corner; of the videos one picture in 2\n")
+    verify("--every", 2, "--json", "report.json")
+    assert json.loads(Path("report.json").read_text())["every"] == 2
+
+
+def test_an_interruption_gives_up_what_is_looked_at(cli, folders, monkeypatch):
+    for folder in folders:
+        put(folder / "a.png", bright())
+    given = []
+
+    def in_order(look, items, workers, advance, stop):
+        given.append((look, stop))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("faceblur_core.datasets.survey.in_order", in_order)
+    cli("verify", "out", "--original", "in", "--judge", "corner")
+    [(look, stop)] = given
+    stop()
+    assert look.stopped.is_set()
+
+
+def test_what_works_in_order_is_told_to_stop_at_the_end_and_before_it():
+    for taken in (1, 3):
+        told = []
+        results = in_order(lambda item: item, [1, 2, 3], 1, None, lambda told=told: told.append(True))
+        assert [next(results) for _ in range(taken)] == [1, 2, 3][:taken] and not told
+        results.close()
+        assert told == [True]
+
+
+def test_a_long_video_is_given_up_when_it_is_to_stop(folders):
     film(folders[1] / "a.mkv", *map(bright, range(10)))
     seen = []
 

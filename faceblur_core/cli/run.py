@@ -146,7 +146,7 @@ def run(
     from faceblur_core.options import parse_settings
     from faceblur_core.plugins import installed_plugins
     from faceblur_core.run.jobs import plan_jobs
-    from faceblur_core.run.manifest import DetectionsWriter, ManifestWriter
+    from faceblur_core.run.manifest import DetectionsWriter, ManifestWriter, finished
 
     if not output_name:
         raise UsageMistake("-o is empty; name a folder, or a file for one photo")
@@ -173,7 +173,8 @@ def run(
         _opened(DetectionsWriter, exported, flags) as export,
         only_our_limit(),
     ):
-        failed = _work(plan, dataclasses.replace(batch, writer=writer, export=export), output)
+        done = finished(manifest) if flags["resume"] and manifest else None  # now that no other run writes it
+        failed = _work(plan, dataclasses.replace(batch, done=done, writer=writer, export=export), output)
     if failed:
         sys.exit(1)
 
@@ -188,7 +189,7 @@ def _batch(
     flags: dict[str, Any],
 ) -> Batch:
     from faceblur_core.run.batch import Batch, Output
-    from faceblur_core.run.manifest import GivenDetections, finished
+    from faceblur_core.run.manifest import GivenDetections
     from faceblur_core.run.regions import read_regions
 
     return Batch(
@@ -208,7 +209,6 @@ def _batch(
         again=flags["again"],
         max_pixels=max_megapixels * 1_000_000,
         given=GivenDetections(detections) if detections else None,
-        done=finished(manifest) if flags["resume"] and manifest else None,
         workers=workers or min(8, os.cpu_count() or 1),
         verbose=flags["verbose"],
     )

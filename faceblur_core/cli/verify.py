@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from faceblur_core.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from faceblur_core.compare.verified import Verified
+    pass
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
@@ -34,7 +33,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
     multiple=True,
     help="Detector, or method, that looks for faces. Repeatable. Default: yunet and mediapipe, those that are here.",
 )
-@click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every picture.")
+@click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every file.")
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Look at every so many pictures of videos.")
 @megapixels_option
 @workers_option
@@ -63,6 +62,7 @@ def verify(
     faceblur verify public/
     """
     from faceblur_core.compare.assess import BlindMeter
+    from faceblur_core.compare.verified import as_json
     from faceblur_core.compare.verify import Judges, Look, alone, pairs, usual_judges
     from faceblur_core.datasets.survey import in_order
     from faceblur_core.media.images import only_our_limit
@@ -73,40 +73,36 @@ def verify(
     items, passed_over = pairs(folder, original) if original else alone(folder)
     meter = None if original else BlindMeter({})
     check_report(report, (path for item in items for path in (item.output, item.original) if path))
-    problems = 0
+    problems = bad = 0
     try:
         with only_our_limit(), progress_bar("verifying", len(items)) as bar:
             advance = (lambda: bar.advance(bar.task_ids[0])) if bar else None
             look = Look(team, meter, max_megapixels * 1_000_000, every)
             for item in in_order(look, items, workers, advance, look.stopped.set):
-                for problem in item.problems():
-                    problems += 1
+                told = item.problems()
+                problems, bad = problems + len(told), bad + bool(told)
+                for problem in told:
                     click.echo(f"faceblur: {printable(item.name)}: {problem}", err=True)
     finally:
         team.close()
     if report:
-        _write(report, items, names, folder, original)
-    bad = sum(any(True for _ in item.problems()) for item in items)
+        content = {
+            "folder": str(folder),
+            "original": str(original) if original else None,
+            "judges": list(names),
+            "every": every,
+            "problems": problems,
+            "pictures": [as_json(item) for item in items],
+        }
+        write_report(report, content)
     videos = sum(is_video(path) for item in items if (path := item.output or item.original))
     counts = {"picture": len(items) - videos, "video": videos}
     what = ", ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count)
-    click.echo(f"{what}: {bad} with problems ({problems} in all), judged by {', '.join(names)}")
+    seen = f"; of the videos one picture in {every}" if videos and every > 1 else ""
+    click.echo(f"{what}: {bad} with problems ({problems} in all), judged by {', '.join(names)}{seen}")
     if meter:
         blurred = sum(still.protected for item in items for still in item.still_found)
         click.echo(f"{blurred} faces were found that are protected: their degree of blur is {meter.threshold:.3f} or more")
     tell_passed_over(passed_over)
     if problems:
         sys.exit(1)
-
-
-def _write(report: Path, items: Sequence[Verified], judges: Sequence[str], folder: Path, original: Path | None) -> None:
-    from faceblur_core.compare.verified import as_json
-
-    content = {
-        "folder": str(folder),
-        "original": str(original) if original else None,
-        "judges": list(judges),
-        "problems": sum(1 for item in items for _ in item.problems()),
-        "pictures": [as_json(item) for item in items],
-    }
-    write_report(report, content)

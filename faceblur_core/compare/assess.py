@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_unread
-from faceblur_core.errors import FaceblurError, TooLarge, UnreadableImage, UsageMistake
+from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_refused
+from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.files import read_regular
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, read_photo
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.run.jobs import Plan, plan_jobs
+from faceblur_core.run.jobs import list_files
 from faceblur_core.types import Anonymized, Ellipse, Image, Metric, Sample
 
 METRIC = "blur-degree"
@@ -111,25 +111,9 @@ class Assessor:
         self.pool.close()
 
 
-def why_refused(error: OSError | FaceblurError) -> str:
-    """Return why a picture was not read, and what lets it be read where there is such an option."""
-    return why_unread(error) + (" (--max-megapixels)" if isinstance(error, TooLarge) else "")
-
-
 def unjudged(error: BaseException) -> str:
     """Return what is said of a picture that somebody's code failed on: one line."""
     return f"could not be judged: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def plan_of(source: Path, other: Path | None = None, *, videos: bool = False) -> Plan:
-    """Return the pictures in a folder, or the file, as ``faceblur run`` finds them, and what is passed over.
-
-    :param other: a folder in it that is left out, such as that of a run's output
-    :param videos: whether videos are taken too
-    :raises UsageMistake: if the folder holds none of them
-    """
-    nowhere = source.resolve().parent / ".faceblur-nowhere"
-    return plan_jobs([str(source)], other or nowhere, None, videos=videos)
 
 
 @dataclass
@@ -145,7 +129,7 @@ def listed(inputs: Sequence[Path]) -> Listed:
 
     :raises UsageMistake: if a folder holds no picture
     """
-    plans = [plan_of(source) for source in inputs]
+    plans = [list_files(source) for source in inputs]
     found = {job.source: Assessed(job.source) for plan in plans for job in plan.jobs}
     found |= {folder: Assessed(folder, fault=reason) for plan in plans for folder, reason in plan.unreadable}
     return Listed(list(found.values()), sum((plan.passed_over for plan in plans), Counter()))

@@ -25,7 +25,18 @@ from faceblur_core.plugins import Registered, distribution_versions, installed_p
 from faceblur_core.types import Detections, Detector, Image
 from faceblur_core.weights import cache_folder, sha256_of
 
-_AFTER = ("diff", "plots", "record", "recorded", "report", "statistics", "table", "verify")  # what works on results
+_AFTER = (
+    "assess",
+    "diff",
+    "plots",
+    "record",
+    "recorded",
+    "report",
+    "statistics",
+    "table",
+    "verified",
+    "verify",
+)  # what works on results
 NOT_IN_DIGEST = ("cli/", "pages/", "run/", *(f"compare/{name}.py" for name in _AFTER))  #: parts of the core that decide none
 SOURCES = {".py", ".c", ".h"}
 DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile)  #: what reading a kept file raises if it is not there or not whole

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
-
-from faceblur_core.types import box_iou
 
 SAME = 0.4  #: intersection over union at which two boxes are of one face
 MOVED = 0.25  #: the same, in pictures of a video that follow each other
@@ -28,7 +24,10 @@ class FoundFace:
 
     def overlap(self, other: FoundFace) -> float:
         """Return the intersection over union of two boxes."""
-        return float(box_iou(*(np.array([face.box], np.float32) for face in (self, other)))[0, 0])
+        (x1, y1, x2, y2), (x3, y3, x4, y4) = self.box, other.box
+        common = max(0.0, min(x2, x4) - max(x1, x3)) * max(0.0, min(y2, y4) - max(y1, y3))
+        both = (x2 - x1) * (y2 - y1) + (x4 - x3) * (y4 - y3) - common
+        return common / both if both > 0 else 0.0
 
     def same(self, other: FoundFace) -> bool:
         """Return whether two boxes are of one face."""
@@ -56,50 +55,58 @@ class Verified:
     name: str  #: of the output, else of the original, relative to its folder
     output: Path | None
     original: Path | None
+    every: int = 1  #: of a video: every so many pictures one was looked at
     faults: list[str] = field(default_factory=list)  #: no counterpart, cannot be read, another size
     faces: int = 0  #: in the original
     still_found: list[StillFound] = field(default_factory=list)
     not_hidden: list[FoundFace] = field(default_factory=list)  #: of the original, where the output is as it was
 
-    def problems(self) -> Iterator[str]:
-        """Yield a line for each: for a face of a video one for all pictures in which it is followed."""
-        yield from self.faults
-        for course in _courses(self._told()):
-            yield str(course)
+    def problems(self) -> list[str]:
+        """Return a line for each: for a face of a video one for all pictures in which it is followed."""
+        return [*self.faults, *map(str, _courses(self._told(), self.every))]
 
-    def _told(self) -> Iterator[_Course]:
+    def _told(self) -> list[_Course]:
         open_: dict[int, list[FoundFace]] = {}
         for face in self.not_hidden:
             open_.setdefault(face.frame, []).append(face)
+        told = []
         for still in self.still_found:
             if still.protected:
                 continue
-            if still.degree is not None:
-                yield _Course([still.face], "is found: not protected", still.degree)
-                continue
-            there = open_.get(still.face.frame, [])
+            there = [] if still.degree is not None else open_.get(still.face.frame, [])
             others = [face for face in there if not face.same(still.face)]
-            nothing = ": nothing was hidden there" if len(others) < len(there) else ""
-            open_[still.face.frame] = others
-            yield _Course([still.face], f"is {'still ' if still.in_original else ''}found{nothing}")
-        for face in (face for faces in open_.values() for face in faces):
-            yield _Course([face], "of the original: nothing was hidden there")
+            if there:
+                open_[still.face.frame] = others
+            told.append(_Course([still.face], True, still.in_original, len(others) < len(there), still.degree))
+        told += [_Course([face], unhidden=True) for faces in open_.values() for face in faces]
+        return sorted(told, key=lambda course: course.faces[0].frame)
 
 
 @dataclass
 class _Course:
-    """One face, in one picture or in several of a video, of which the same is told."""
+    """A face in one picture, or in several of a video in which it is followed, and the worst that is to be told of it."""
 
     faces: list[FoundFace]
-    what: str
+    found: bool = False  #: in the output
+    in_original: bool = False
+    unhidden: bool = False  #: the output is as the original there
     degree: float | None = None  #: of blur, the least
 
-    def goes_on(self, other: _Course) -> bool:
-        """Return whether ``other``, of one picture, is of the same face in a later one."""
-        last, face = self.faces[-1], other.faces[0]
-        if last.time is None or face.time is None or self.what != other.what:
+    def follow(self, other: _Course) -> None:
+        """Go on with what another one has of a later picture."""
+        self.faces += other.faces
+        self.found |= other.found
+        self.in_original |= other.in_original
+        self.unhidden |= other.unhidden
+        if self.degree is not None and other.degree is not None:
+            self.degree = min(self.degree, other.degree)
+
+    def reaches(self, face: FoundFace, every: int) -> bool:
+        """Return whether a face of a video can be the same: it is seen soon after, or in the next picture that is looked at."""
+        last = self.faces[-1]
+        if last.time is None or face.time is None:
             return False
-        return last.frame < face.frame and last.overlap(face) >= MOVED
+        return face.time - last.time <= PAUSE or face.frame - last.frame <= every
 
     def __str__(self) -> str:
         first, last = self.faces[0], self.faces[-1]
@@ -108,24 +115,29 @@ class _Course:
             when = f" at {first.time:.2f} s"
             if last is not first:
                 when = f" in {len(self.faces)} pictures from {first.time:.2f} s to {last.time:.2f} s"
-        return f"{first}{when} {self.what}" + ("" if self.degree is None else f", degree of blur {self.degree:.2f}")
+        what = f" is {'still ' if self.in_original else ''}found" if self.found else " of the original"
+        if self.degree is not None:
+            what += f": not protected, degree of blur {self.degree:.2f}"
+        return f"{first}{when}{what}" + (": nothing was hidden there" if self.unhidden else "")
 
 
-def _courses(told: Iterator[_Course]) -> list[_Course]:
-    """Join what is told of one face in picture after picture of a video."""
+def _courses(told: list[_Course], every: int) -> list[_Course]:
+    """Join what is told, sorted by picture, of one face in picture after picture of a video."""
     courses: list[_Course] = []
     recent: list[_Course] = []
-    for one in sorted(told, key=lambda course: course.faces[0].frame):
-        now = one.faces[0].time
-        recent = [course for course in recent if now is not None and now - (course.faces[-1].time or 0.0) <= PAUSE]
-        before = next((course for course in recent if course.goes_on(one)), None)
-        if before is None:
+    for one in told:
+        face = one.faces[0]
+        recent = [course for course in recent if course.reaches(face, every)]
+        before = max(
+            (course for course in recent if course.faces[-1].frame < face.frame),
+            key=lambda course: course.faces[-1].overlap(face),
+            default=None,
+        )
+        if before and before.faces[-1].overlap(face) >= MOVED:
+            before.follow(one)
+        else:
             courses.append(one)
             recent.append(one)
-            continue
-        before.faces += one.faces
-        if before.degree is not None and one.degree is not None:
-            before.degree = min(before.degree, one.degree)
     return courses
 
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from faceblur_core.compare.assess import BlindMeter, plan_of, unjudged, why_refused
+from faceblur_core.compare.assess import BlindMeter, unjudged
 from faceblur_core.compare.verified import FoundFace, StillFound, Verified
 from faceblur_core.datasets.labels import box_ellipse
-from faceblur_core.datasets.survey import DetectorPool
+from faceblur_core.datasets.survey import DetectorPool, why_refused
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.media.files import check_regular, read_regular
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, read_photo
 from faceblur_core.media.video import Picture, VideoReader, is_video
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.run.jobs import Plan
+from faceblur_core.run.jobs import Plan, list_files
 from faceblur_core.types import Image
 from faceblur_core.weights import present
 
 JUDGES = ("yunet", "mediapipe")  #: those of them that are installed, with their weights
+VIDEOS = 4  #: in work at a time, each with its original: every decoder has as many threads as there are cores, and their pictures
 UNCHANGED = 3.0  #: mean difference in a face's box, of 255 levels: up to it, it was encoded anew and nothing more
 
 
@@ -47,7 +51,7 @@ def pairs(outputs: Path, originals: Path) -> tuple[list[Verified], Counter[str]]
     """
     if outputs.resolve() == originals.resolve():
         raise UsageMistake(f"{outputs} is both the folder to verify and the one of the originals")
-    plans = plan_of(outputs, originals, videos=True), plan_of(originals, outputs, videos=True)
+    plans = list_files(outputs, originals, videos=True), list_files(originals, outputs, videos=True)
     made, given = ({job.name: job.source for job in plan.jobs} for plan in plans)
     both = {name: name for name in made if name in given}
     free = _by_stem(name for name in given if name not in both)
@@ -65,22 +69,24 @@ def alone(outputs: Path) -> tuple[list[Verified], Counter[str]]:
 
     :raises UsageMistake: if the folder holds no picture and no video
     """
-    plan = plan_of(outputs, videos=True)
+    plan = list_files(outputs, videos=True)
     return _by_name([Verified(job.name, job.source, None) for job in plan.jobs], [plan]), plan.passed_over
 
 
 def _by_name(found: Sequence[Verified], plans: Sequence[Plan]) -> list[Verified]:
     """Return them in order, with the folders that cannot be listed."""
-    unlisted = [Verified(str(folder), None, None, [reason]) for plan in plans for folder, reason in plan.unreadable]
+    unlisted = [Verified(str(folder), None, None, faults=[reason]) for plan in plans for folder, reason in plan.unreadable]
     return sorted([*found, *unlisted], key=lambda item: item.name)
 
 
-def _stem(name: str) -> str:
-    return PurePosixPath(name).with_suffix("").as_posix()
+def _stem(name: str) -> tuple[str, bool]:
+    """Return what a file and what a run makes of it have in common: the name without its suffix, and whether it is a video."""
+    path = PurePosixPath(name)
+    return path.with_suffix("").as_posix(), is_video(Path(name))
 
 
-def _by_stem(names: Iterator[str]) -> dict[str, list[str]]:
-    stems: dict[str, list[str]] = {}
+def _by_stem(names: Iterator[str]) -> dict[tuple[str, bool], list[str]]:
+    stems: dict[tuple[str, bool], list[str]] = {}
     for name in names:
         stems.setdefault(_stem(name), []).append(name)
     return stems
@@ -124,12 +130,20 @@ class Look:
     meter: BlindMeter | None = None  #: judges the faces that are found where there are no originals
     max_pixels: int = DEFAULT_MAX_PIXELS  #: of a picture that is read
     every: int = 1  #: of a video: every so many pictures one is looked at
+    videos: AbstractContextManager[Any] = field(default_factory=lambda: threading.Semaphore(VIDEOS))
     stopped: threading.Event = field(default_factory=threading.Event)  #: set to end before the end of a video
 
     def __call__(self, item: Verified) -> Verified:
         """Return the item, filled in. :raises FaceblurError: if a judge cannot start"""
         if item.output is None and item.original is None:  # a folder that cannot be listed
             return item
+        item.every = self.every
+        video = is_video(item.output or item.original or Path())
+        with self.videos if video else contextlib.nullcontext():
+            self._look(item)
+        return item
+
+    def _look(self, item: Verified) -> None:
         try:
             if self.meter and item.output:
                 self._alone(item, item.output, self.meter)
@@ -139,7 +153,6 @@ class Look:
             raise
         except (Exception, SystemExit) as error:  # whatever a stranger's judge raises
             item.faults.append(unjudged(error))
-        return item
 
     def _alone(self, item: Verified, output: Path, meter: BlindMeter) -> None:
         for view in self._views(output, "", item):
@@ -159,15 +172,19 @@ class Look:
         if item.output is None:
             item.faults.append("has no output")
             return
-        sizes: list[list[tuple[int, int]]] = [[], []]  # of all frames
+        counts = [0, 0]
+        first: tuple[_View, _View] | None = None
+        differs: tuple[_View, _View] | None = None
         outputs = self._views(item.output, "", item)
         originals = self._views(item.original, "original: ", item) if item.original else iter(())
-        for both in zip_longest(outputs, originals):
-            for seen, view in zip(sizes, both, strict=True):
-                seen += [view.size] if view else []
-            self._compare(item, *both)
-        if sizes[0] and sizes[1] and sizes[0] != sizes[1]:
-            item.faults.append(f"is {_size(sizes[0])}, its original {_size(sizes[1])}")
+        for after, before in zip_longest(outputs, originals):
+            counts = [counts[0] + bool(after), counts[1] + bool(before)]
+            if after and before:
+                first = first or (after, before)
+                differs = differs or ((after, before) if after.size != before.size else None)
+            self._compare(item, after, before)
+        if told := differs or (first if counts[0] != counts[1] else None):
+            item.faults.append(_difference(told, counts))
 
     def _compare(self, item: Verified, after: _View | None, before: _View | None) -> None:
         images: list[Image | None] = [None, None]
@@ -194,10 +211,13 @@ class Look:
                             return
                         if isinstance(picture, Picture):
                             yield _View(picture.index, picture.rgb, reader.size, picture.time)
+                    item.faults += [] if what else reader.unseen()
                 return
             photo = read_photo(read_regular(path), self.max_pixels)
             _check_made(photo.made, what, item)
             for number, frame in enumerate(photo.frames):
+                if self.stopped.is_set():
+                    return
                 height, width = frame.pixels.shape[:2]
                 yield _View(number, frame.rgb, (height, width))
         except (FaceblurError, OSError) as error:
@@ -219,9 +239,13 @@ def _check_made(made: str, what: str, item: Verified) -> None:
         item.faults.append(f"{what}is a preview of faceblur run, NOT anonymized")
 
 
-def _size(sizes: Sequence[tuple[int, int]]) -> str:
-    height, width = sizes[0]
-    return f"{width} x {height} pixels" + (f", {len(sizes)} frames" if len(sizes) > 1 else "")
+def _difference(views: tuple[_View, _View], counts: Sequence[int]) -> str:
+    """Return in words how an output and its original differ in size."""
+    sizes = [f"{view.size[1]} x {view.size[0]} pixels" for view in views]
+    if counts[0] != counts[1]:
+        sizes = [f"{size}, {count} frame{'s' * (count > 1)}" for size, count in zip(sizes, counts, strict=True)]
+    where = f"frame {views[0].number} " if views[0].number else ""
+    return f"{where}is {sizes[0]}, its original {sizes[1]}"
 
 
 def _unchanged(face: FoundFace, before: Image, after: Image) -> bool:

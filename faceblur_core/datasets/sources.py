@@ -51,6 +51,7 @@ class OpenSource:
     label: str
     source: Source
     importer: Importer
+    data: Path  #: what relative paths were relative to
     identity: re.Pattern[str] | None
     groups: re.Pattern[str] | None
 
@@ -62,7 +63,8 @@ class OpenSource:
         for item in dataclasses.fields(self.importer):  # type: ignore[arg-type]  # an importer is a dataclass
             path = getattr(self.importer, item.name)
             if isinstance(path, Path) and not path.exists():
-                what = "No such file or directory; --data names the folder of the photos"
+                hint = "; --data names the folder that the config's paths are relative to"
+                what = "No such file or directory" + (hint if path.is_relative_to(self.data) else "")
                 raise FaceblurError(f"source {self.label}: {path}: {what}")
         photos = sorted(self.importer(bad), key=lambda photo: photo.name)
         twice = [name for name, count in Counter(photo.name for photo in photos).items() if count > 1]
@@ -117,7 +119,7 @@ def open_source(label: str, config: Mapping[str, Any], data: Path) -> OpenSource
     for key, limits in source.bins.items():
         if not limits or limits != sorted(set(limits)):
             raise UsageMistake(f"{what}: bins of {key} should be numbers that rise, not {limits}")
-    return OpenSource(label, source, importer, identity, groups)
+    return OpenSource(label, source, importer, data, identity, groups)
 
 
 def _pattern(text: str, what: str) -> re.Pattern[str] | None:

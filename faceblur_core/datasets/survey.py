@@ -16,7 +16,7 @@ import numpy as np
 from faceblur_core.datasets.duplicates import Fingerprint, fingerprint
 from faceblur_core.datasets.labels import BadRows, Face, LabelledPhoto, faces_of
 from faceblur_core.datasets.sources import OpenSource
-from faceblur_core.errors import FaceblurError, UnreadableImage
+from faceblur_core.errors import FaceblurError, TooLarge, UnreadableImage
 from faceblur_core.media.images import read_photo
 from faceblur_core.methods import find_method
 from faceblur_core.pipeline import close
@@ -128,6 +128,11 @@ def survey(source: OpenSource, bad: BadRows, workers: int, advance: Advance | No
 def why_unread(error: OSError | FaceblurError) -> str:
     """Return why a picture could not be read, without its name."""
     return error.message if isinstance(error, FaceblurError) else error.strerror or str(error)
+
+
+def why_refused(error: OSError | FaceblurError) -> str:
+    """Return the same, for commands that can be told how large a picture may be."""
+    return error.with_option() if isinstance(error, TooLarge) else why_unread(error)
 
 
 def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: BadRows) -> Surveyed | None:

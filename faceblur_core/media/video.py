@@ -370,6 +370,13 @@ class VideoReader:
             self.notes[f"stream {stream.index} ({stream.type}) may show where or who and is left out"] += 1
         return False
 
+    def unseen(self) -> list[str]:
+        """Return, after the last picture, what may show something and was not among the pictures."""
+        others = len(self._container.streams.video) - 1
+        more = [f"{others} more video tracks or covers, not looked at"] if others else []
+        notes = [item for item in sorted(self.notes.items()) if not item[0].startswith("stream ")]  # these say what is not copied
+        return more + [text if count == 1 else f"{text}: {count}" for text, count in notes]
+
     def to_copy(self, *, subtitles: bool) -> list[Stream]:
         """Return the streams to copy, with the subtitles or without."""
         return [stream for stream in self.copied if subtitles or stream.type != "subtitle"]

@@ -248,7 +248,7 @@ class _Worker:
 
     def _explain(self, error: BaseException) -> str:
         if isinstance(error, FaceblurError):
-            return error.message + (" (--max-megapixels)" if isinstance(error, TooLarge) else "")
+            return error.with_option() if isinstance(error, TooLarge) else error.message
         if isinstance(error, OSError) and error.strerror:
             return error.strerror
         if isinstance(error, MemoryError):

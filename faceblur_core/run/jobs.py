@@ -49,14 +49,7 @@ def plan_jobs(inputs: Sequence[str], output: Path, form: str | None, *, videos: 
     :raises UsageMistake: if an input does not exist, two inputs would get one output, or an output is an input
     """
     plan = Plan(videos=videos)
-    pairs: list[tuple[Path, str]] = []
-    for text in inputs:
-        if not text:
-            raise UsageMistake("an input is empty; name a file, a folder or a glob pattern")
-        try:
-            pairs += list(_expand(text, output, plan))
-        except OSError as error:
-            raise UsageMistake(f"{text}: {error.strerror}") from None
+    pairs = _found(inputs, output, plan)
     single = _is_file_name(output)
     check_folder_above(output.parent if single else output)
     if single:
@@ -67,10 +60,42 @@ def plan_jobs(inputs: Sequence[str], output: Path, form: str | None, *, videos: 
         if form and not single and not is_video(source):
             target = _with_format(target, form)
         plan.jobs.append(Job(source, name, target))
-    if not plan.jobs and not plan.unreadable:
-        raise UsageMistake(f"no photos in {' '.join(inputs)}{', and no videos' if videos else '; videos are not looked at'}")
+    _check_any(plan, inputs)
     _check_targets(plan.jobs)
     return plan
+
+
+def list_files(source: Path, left_out: Path | None = None, *, videos: bool = False) -> Plan:
+    """Return the files in a folder, or the file, as a run finds them; each job's target is its source, nothing is to be written.
+
+    :param left_out: a folder in it, such as that of a run's output
+    :param videos: whether videos in folders are taken too
+    :raises UsageMistake: if there is none
+    """
+    plan = Plan(videos=videos)
+    nowhere = source.resolve().parent / ".faceblur-nowhere"
+    plan.jobs = [Job(path, name, path) for path, name in _found([str(source)], left_out or nowhere, plan)]
+    _check_any(plan, [str(source)])
+    return plan
+
+
+def _found(inputs: Sequence[str], output: Path, plan: Plan) -> list[tuple[Path, str]]:
+    """Return the files that are named or lie in folders, with their names below these, and note in ``plan`` what is left out."""
+    pairs: list[tuple[Path, str]] = []
+    for text in inputs:
+        if not text:
+            raise UsageMistake("an input is empty; name a file, a folder or a glob pattern")
+        try:
+            pairs += list(_expand(text, output, plan))
+        except OSError as error:
+            raise UsageMistake(f"{text}: {error.strerror}") from None
+    return pairs
+
+
+def _check_any(plan: Plan, inputs: Sequence[str]) -> None:
+    if not plan.jobs and not plan.unreadable:
+        more = ", and no videos" if plan.videos else "; videos are not looked at"
+        raise UsageMistake(f"no photos in {' '.join(inputs)}{more}")
 
 
 def _is_file_name(path: Path) -> bool:
@@ -139,8 +164,9 @@ def _walk(folder: Path, output: Path, plan: Plan) -> Iterator[tuple[Path, str]]:
     for root, folders, files in os.walk(folder, onerror=note):
         here = Path(root)
         plan.passed_over["linked folder"] += sum((here / name).is_symlink() for name in folders)
+        folders[:] = sorted(name for name in folders if not _same(here / name, output))
         plan.passed_over["hidden folder"] += sum(name.startswith(".") and not (here / name).is_symlink() for name in folders)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not _same(here / name, output))
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in sorted(files):
             suffix = Path(name).suffix.lower()
             wanted = suffix in FORMAT_OF or suffix in UNREADABLE_PHOTOS or (plan.videos and is_video(here / name))

@@ -18,7 +18,7 @@ from typing import Any, Literal, TextIO
 import numpy as np
 
 from faceblur_core.errors import FaceblurError, UsageMistake
-from faceblur_core.media.files import read_rows, write_whole
+from faceblur_core.media.files import read_rows
 from faceblur_core.types import Detections
 
 ROW_START = '{"input":'
@@ -185,12 +185,14 @@ def _end_last_line(path: Path) -> None:
     last = data[data.rfind(b"\n") + 1 :]
     if not last:
         return
-    try:
-        json.loads(last)
-    except ValueError:  # read_rows has seen that it is the beginning of a row
-        write_whole(path, data[: len(data) - len(last)])
-    else:
-        write_whole(path, data + b"\n")
+    with path.open("r+b") as file:  # in its place: it may be open, and taken
+        try:
+            json.loads(last)
+        except ValueError:  # read_rows has seen that it is the beginning of a row
+            file.truncate(len(data) - len(last))
+        else:
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
 
 
 @dataclass(frozen=True)
