@@ -156,7 +156,7 @@ class Look:
 
     def _alone(self, item: Verified, output: Path, meter: BlindMeter) -> None:
         for view in self._views(output, "", item):
-            if view.number % self.every and view.time is not None:
+            if self._passes_over(view):
                 continue
             image = view.rgb()
             found = self.judges(image, view.number, view.time)
@@ -190,7 +190,7 @@ class Look:
         images: list[Image | None] = [None, None]
         found: list[list[FoundFace]] = [[], []]
         for index, view in enumerate((after, before)):
-            if view and (view.time is None or view.number % self.every == 0):
+            if view and not self._passes_over(view):
                 images[index] = image = view.rgb()
                 found[index] = self.judges(image, view.number, view.time)
         item.faces += len(found[1])
@@ -198,6 +198,9 @@ class Look:
         output, original = images
         if output is not None and original is not None and output.shape == original.shape:
             item.not_hidden += [face for face in found[1] if _unchanged(face, original, output)]
+
+    def _passes_over(self, view: _View) -> bool:
+        return view.time is not None and view.number % self.every > 0
 
     def _views(self, path: Path, what: str, item: Verified) -> Iterator[_View]:
         """Yield the pictures in a file; where it cannot be read, none or no more, and a fault."""
