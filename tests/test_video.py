@@ -514,6 +514,13 @@ def test_encoders_and_their_options(cli, clip, tmp_path):
     assert result.code == 1 and "libx264 has no option tnue" in result.err and not (tmp_path / "bad.mkv").exists()
 
 
+def test_options_for_photos_are_said_to_be_that(cli, clip, tmp_path):
+    base = ("run", "-m", "haar", clip[0], "-o", tmp_path / "out", "--dry-run")
+    assert cli(*base).err == ""
+    said = cli(*base, "--keep-metadata", "--quality", 80).err
+    assert said.startswith("faceblur: --quality and --keep-metadata for photos alone: a video") and said.count("\n") == 1
+
+
 def test_motion_jpeg_is_full_range_whatever_the_video_was(cli, tmp_path):
     ramp = np.repeat(np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))[..., None], 3, axis=2)
     for number, tags in enumerate(({}, {"color_range": 1}, {"color_range": 2})):

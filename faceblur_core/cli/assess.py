@@ -64,7 +64,7 @@ def assess(
 
     found = listed(photos)
     check_report(report, (item.path for item in found.pictures))
-    names = list(detectors) or usual_judges()
+    names = list(detectors) or usual_judges("--detector")
     assessor = Assessor(names, parse_settings(settings), max_megapixels * 1_000_000)
     try:
         with only_our_limit(), progress_bar("assessing", len(found.pictures)) as bar:

@@ -163,6 +163,7 @@ def run(
     _check_choice(plan, found, exported, flags["regions"])
     _check_who(found, detections, flags)
     _check_free(plan, flags)
+    _tell_of_videos(plan, form, flags)
     if dry_run:
         for job in plan.jobs:
             click.echo(printable(f"{job.source} -> {job.target}"))
@@ -301,6 +302,15 @@ def _check_files(
         if _identity(written) in taken:
             raise UsageMistake(f"{option} {written} is an input or an output of this run; choose another name")
         taken.add(_identity(written))
+
+
+def _tell_of_videos(plan: Plan, form: str | None, flags: dict[str, Any]) -> None:
+    """Say on stderr which of the given options do not count for the videos among the inputs."""
+    given = {"--format": form, "--quality": flags["quality"], "--keep-metadata": flags["keep_metadata"]}
+    asked = [option for option, value in given.items() if value]
+    if asked and _kind(plan) != "photo":
+        text = "a video keeps its container, has --crf for its quality, and its metadata is dropped"
+        click.echo(f"faceblur: {' and '.join(asked)} for photos alone: {text}", err=True)
 
 
 def _check_choice(plan: Plan, method: Method, exported: Path | None, regions: Path | None) -> None:

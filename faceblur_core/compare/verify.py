@@ -32,13 +32,17 @@ VIDEOS = 4  #: in work at a time, each with its original: every decoder has as m
 UNCHANGED = 3.0  #: mean difference in a face's box, of 255 levels: up to it, it was encoded anew and nothing more
 
 
-def usual_judges() -> list[str]:
-    """Return the judges of JUDGES that can work here. :raises UsageMistake: if none can."""
+def usual_judges(option: str = "--judge") -> list[str]:
+    """Return the judges of JUDGES that can work here.
+
+    :param option: what names others
+    :raises UsageMistake: if none can
+    """
     plugins = installed_plugins()
     here = [name for name in JUDGES if name in plugins.names("detector")]
     able = [name for name in here if all(map(present, plugins.get("detector", name).component.weights[:1]))]
     if not able:
-        raise UsageMistake(f"none of {', '.join(JUDGES)} is here with its weights; name a detector with --judge")
+        raise UsageMistake(f"none of {', '.join(JUDGES)} is here with its weights; name a detector with {option}")
     return able
 
 
