@@ -1,4 +1,4 @@
-# The web page and the REST API, with the light methods: docker build -t faceblur .
+# The web page and the REST API, with haar, yunet, mediapipe and unet: docker build -t faceblur .
 #
 #   docker run --rm --read-only --tmpfs /tmp --cap-drop ALL -p 127.0.0.1:8000:8000 faceblur
 #

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -18,7 +18,6 @@ from faceblur_core.mcu.oracle import Oracle
 from faceblur_core.mcu.plan import plan
 
 SANITIZED = ("-Werror", "-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=all", "-static-libubsan")
-Draw = Callable[[st.SearchStrategy], object]
 QUICK = settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 scales = st.floats(0.002, 0.2)

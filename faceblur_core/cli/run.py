@@ -168,7 +168,7 @@ def run(
         for job in plan.jobs:
             click.echo(printable(f"{job.source} -> {job.target}"))
         return
-    batch = _batch(found, form, manifest, detections, max_megapixels, workers, flags)
+    batch = _batch(found, form, detections, max_megapixels, workers, flags)
     with (
         _opened(ManifestWriter, manifest, flags) as writer,
         _opened(DetectionsWriter, exported, flags) as export,
@@ -181,9 +181,8 @@ def run(
 
 
 def _batch(
-    method: Any,
+    method: Method,
     form: str | None,
-    manifest: Path | None,
     detections: Path | None,
     max_megapixels: int,
     workers: int | None,

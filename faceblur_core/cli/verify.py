@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,9 +16,6 @@ from faceblur_core.cli.output import (
     workers_option,
     write_report,
 )
-
-if TYPE_CHECKING:
-    pass
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 

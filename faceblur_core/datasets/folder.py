@@ -1,4 +1,4 @@
-"""A plain folder of pictures: without faces, or to be labelled by detectors, or labelled by a file of boxes."""
+"""A plain folder of pictures: without faces, or to be labelled by detectors."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Face:
     """A labelled face."""
 
     ellipse: Ellipse
-    flags: frozenset[str] = frozenset()  #: see FLAGS
+    flags: frozenset[str] = frozenset()  #: WIDER FACE's attributes, and ``ignore`` for a face that no method can be held to
     landmarks: Floats | None = None  #: 5 x 2 pixels, in the order of ``Detections.landmarks``
     score: float | None = None  #: of the detector that found it; None for a label made by people
     pixels: Path | None = None  #: a grey picture as large as the photo, white where the face is, if that is to be its truth
@@ -35,10 +35,6 @@ class Face:
     def height(self) -> float:
         """The height of the ellipse's bounding box, pixels."""
         return 2 * self.ellipse.half_extent()[1]
-
-
-#: What a face can be flagged with: WIDER FACE's attributes, and ``ignore`` for faces that no method can be held to.
-FLAGS = ("blur", "heavy-blur", "expression", "illumination", "occlusion", "heavy-occlusion", "pose", "ignore")
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,6 @@ class Camera:
     def __init__(self, device: str, size: tuple[int, int] | None = None) -> None:
         import cv2
 
-        self._device = device
         self._capture: Any = cv2.VideoCapture(int(device) if device.isdecimal() else device)
         if size:
             self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])

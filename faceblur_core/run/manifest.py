@@ -40,7 +40,7 @@ class Row:
     frames: int = 1
     detections: list[dict[str, Any]] | None = field(default_factory=list)  #: ``detections_to_json``; None: no boxes known
     left_open: int = 0  #: faces left open by --keep or --only, those of every frame
-    video: dict[str, Any] | None = None  #: of a video: ``VideoRun.summary``; its boxes are in the file of ``--export-detections``
+    video: dict[str, Any] | None = None  #: of a video: what tracking did; its boxes are in the file of ``--export-detections``
     notes: list[str] = field(default_factory=list)  #: what of the file could not be read or kept
     masked_share: float = 0.0  #: of all pixels of all frames, 0 to 1
     ms: dict[str, float] = field(default_factory=dict)  #: milliseconds by stage, and ``total``

@@ -111,7 +111,7 @@ def _part(name: str, rng: np.random.Generator) -> Image:
 
 
 def _whole_portrait(scale: float, degrees: float, x: float, y: float, *, mirrored: bool) -> Scene:
-    """Return the portrait, turned about its face, filling the picture; beyond its edge it is mirrored."""
+    """Return the portrait, turned about its face, filling the picture; beyond its edge the pixels of the edge are repeated."""
     import cv2
 
     matrix = placing(PORTRAIT_FACE, scale, degrees, x, y, mirrored=mirrored)

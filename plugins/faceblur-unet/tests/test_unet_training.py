@@ -17,7 +17,6 @@ from faceblur_core.backends import load_network as load_predictor
 from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import as_yaml, checked, load_config
-from faceblur_core.training.schedule import plateau_rate
 from faceblur_core.weights import locate, sha256_of
 from faceblur_unet import SHIPPED, training
 from faceblur_unet.architecture import VARIANTS, build_unet, build_variant, fold, start_as_copy, unfold
@@ -348,10 +347,6 @@ def test_schedules():
     assert [float(number(cosine(step))) for step in (0, 4, 9, 18, 27)] == pytest.approx([0.1, 0.5, 1, 0.5, 0], abs=1e-6)
     constant = training.Schedule(TrainConfig(schedule="constant", learning_rate=1.0), 9)
     assert [float(number(constant(step))) for step in (0, 400)] == [1, 1]
-    plateau = TrainConfig(schedule="plateau", learning_rate=1.0, plateau_patience=2, plateau_factor=0.1)
-    values = [5, 4, 4, 4.5, 3, 3, 3, 3]
-    rates = [plateau_rate(plateau, values[:count]) for count in range(9)]
-    assert rates == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
 
 
 # --- runs

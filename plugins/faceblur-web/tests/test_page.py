@@ -1,9 +1,11 @@
 """The page in a real browser without a window: Debian's chromium and chromium-driver."""
 
 import io
+import re
 import shutil
 import time
 import zipfile
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from skimage import data
 
 import photos
-from faceblur_core.media.images import read_photo
+from faceblur_core.media.images import FORMAT_OF, read_photo
+from faceblur_core.media.video import VIDEO_SUFFIXES
 
 DESK, PHONE = (1280, 900), (360, 740)
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -356,3 +359,10 @@ def test_the_page_asks_no_other_host(browser, server):
     names = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert names and all(name.startswith(server.url) for name in names)
     assert page.errors() == []
+
+
+def test_the_page_takes_for_a_video_what_faceblur_does():
+    text = files("faceblur_web").joinpath("page", "app.js").read_text()
+    ending = re.compile(re.search(r"const VIDEO = /(.+)/i;", text)[1], re.IGNORECASE)
+    assert [suffix for suffix in sorted(VIDEO_SUFFIXES) if not ending.search(f"clip{suffix}")] == []
+    assert not any(ending.search(f"photo{suffix}") for suffix in FORMAT_OF)

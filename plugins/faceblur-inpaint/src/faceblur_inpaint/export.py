@@ -6,7 +6,6 @@ weights are stored as float16 and cast to float32 when the file is loaded. ONNX 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from faceblur_core.training.report import replace
 from faceblur_inpaint.config import SIZE
 from faceblur_inpaint.network import LEVELS, MaskUNet
 
@@ -30,9 +30,7 @@ def save_onnx(network: MaskUNet, path: Path, *, half: bool = True) -> None:
     """
     model = _Graph(half=half).model(network)
     onnx.checker.check_model(model)
-    partial = path.with_name(f".{path.name}")
-    onnx.save_model(model, partial)
-    os.replace(partial, path)
+    replace(path, lambda partial: onnx.save_model(model, partial))
 
 
 class _Graph:

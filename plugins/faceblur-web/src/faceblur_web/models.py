@@ -77,7 +77,7 @@ class Method(BaseModel):
 
 
 class Methods(BaseModel):
-    """What is offered, and the limits that photos must keep."""
+    """What is offered, and the limits that photos and videos must keep."""
 
     methods: list[Method]
     formats: list[str] = Field(description="What a photo can be written as.")

@@ -8,7 +8,7 @@ const AT_A_TIME = 2;
 const ZIP_BYTES = 2e9;
 const FAVOURITES = ["yunet", "mediapipe", "haar"];
 const ENDINGS = { "image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/tiff": ".tif", "image/bmp": ".bmp", "image/avif": ".avif", "image/gif": ".gif", "video/mp4": ".mp4", "video/quicktime": ".mov", "video/x-matroska": ".mkv", "video/webm": ".webm", "video/x-msvideo": ".avi" };
-const VIDEO = /\.(mp4|m4v|mov|qt|mkv|webm|avi|wmv|asf|flv|f4v|mpe?g|m2v|vob|mod|tod|ogv|mxf|rm|rmvb|3gp|3g2|m?ts|m2ts|dv|y4m|divx)$/i;
+const VIDEO = /\.(mp4|m4v|mov|qt|mkv|webm|avi|wmv|asf|flv|f4v|mpe?g|m2v|vob|mod|tod|ogv|mxf|rm|rmvb|3gp|3g2|m?ts|m2ts|dv|y4m|nut|divx)$/i;
 const $ = (id) => document.getElementById(id);
 
 let offer = null; // what the server offers
