@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from faceblur_core.types import box_iou
+
 SAME = 0.4  #: intersection over union at which two boxes are of one face
 MOVED = 0.25  #: the same, in pictures of a video that follow each other
 PAUSE = 1.0  #: seconds after which what is found at the same place is told anew
@@ -24,10 +28,7 @@ class FoundFace:
 
     def overlap(self, other: FoundFace) -> float:
         """Return the intersection over union of two boxes."""
-        (x1, y1, x2, y2), (x3, y3, x4, y4) = self.box, other.box
-        common = max(0.0, min(x2, x4) - max(x1, x3)) * max(0.0, min(y2, y4) - max(y1, y3))
-        both = (x2 - x1) * (y2 - y1) + (x4 - x3) * (y4 - y3) - common
-        return common / both if both > 0 else 0.0
+        return float(box_iou(*(np.array([face.box], np.float32) for face in (self, other)))[0, 0])
 
     def same(self, other: FoundFace) -> bool:
         """Return whether two boxes are of one face."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,8 +85,8 @@ def _by_name(found: Sequence[Verified], plans: Sequence[Plan]) -> list[Verified]
 
 def _stem(name: str) -> tuple[str, bool]:
     """Return what a file and what a run makes of it have in common: the name without its suffix, and whether it is a video."""
-    path = PurePosixPath(name)
-    return path.with_suffix("").as_posix(), is_video(Path(name))
+    path = Path(name)
+    return path.with_suffix("").as_posix(), is_video(path)
 
 
 def _by_stem(names: Iterator[str]) -> dict[tuple[str, bool], list[str]]:

@@ -61,19 +61,17 @@ class Effects:
         smooths = self.smooth > 0 and random.random() < self.smooth  # without it no draw: runs from before it stay the same
         turns = self.turn > 0 and random.random() < self.turn
         instances = labels["instances"]
+        if blurs or covers or turns:
+            instances.convert_bbox("xyxy")
+            instances.denormalize(*labels["img"].shape[1::-1])
         if smooths and not len(instances):
             labels["img"] = smoothed(np.ascontiguousarray(labels["img"]))
         elif blurs or covers:
-            picture = np.ascontiguousarray(labels["img"])
-            instances.convert_bbox("xyxy")
-            instances.denormalize(*picture.shape[1::-1])
-            boxes = instances.bboxes
+            picture, boxes = np.ascontiguousarray(labels["img"]), instances.bboxes
             if covers:
                 picture = covered(picture, boxes)
             labels["img"] = defocused(picture, boxes) if blurs else picture
         if turns:
-            instances.convert_bbox("xyxy")
-            instances.denormalize(*labels["img"].shape[1::-1])
             labels["img"], boxes = turned(labels["img"], instances.bboxes)
             instances.update(boxes)
         return labels
