@@ -6,24 +6,24 @@ reads or writes a file of the caller's, and a method is named, never a path.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
-from faceblur_core.media.images import DEFAULT_MAX_PIXELS, FORMATS, Photo, check_format, encode_photo, read_photo
+from faceblur_core.media.images import DEFAULT_MAX_PIXELS, FORMATS, check_format, encode_photo, read_photo
 from faceblur_core.media.images import only_our_limit as only_our_limit  # for servers
 from faceblur_core.media.video import Encoding, VideoReader, held_codecs
 from faceblur_core.methods import YAML_SUFFIXES, Method, find_method, named_methods
 from faceblur_core.pipeline import close
 from faceblur_core.plugins import installed_plugins
+from faceblur_core.run.batch import share_cores as share_cores  # for servers
+from faceblur_core.run.batch import timed
 from faceblur_core.run.checks import checked_share
 from faceblur_core.run.manifest import Row
 from faceblur_core.run.video import VideoRun
@@ -115,13 +115,6 @@ def named(name: str, options: Mapping[str, Any]) -> Method:
     return find_method(name, options, installed_plugins())
 
 
-def share_cores(workers: int) -> None:
-    """Divide this machine's cores among so many threads that work at a time."""
-    import cv2
-
-    cv2.setNumThreads(max(1, (os.cpu_count() or 1) // workers))
-
-
 class PhotoMethod:
     """A method with its models loaded. One is for one thread.
 
@@ -143,8 +136,8 @@ class PhotoMethod:
         :raises FaceblurError: if the method failed or broke its contract
         """
         ms: dict[str, float] = {}
-        with _timed(ms, "total"):
-            with _timed(ms, "decode"):
+        with timed(ms, "total"):
+            with timed(ms, "decode"):
                 _check_frames(data, self._max_frames)
                 photo = read_photo(data, self._max_pixels)
                 form = form or photo.format
@@ -158,8 +151,8 @@ class PhotoMethod:
                 faces = faces if result.detections is None else (faces or 0) + len(result.detections)
                 for stage, spent in (result.info.get("ms") or {}).items():
                     ms[stage] = ms.get(stage, 0.0) + spent
-            with _timed(ms, "encode"):
-                encoded = _encoded(dataclasses.replace(photo, frames=tuple(frames)), form, quality)
+            with timed(ms, "encode"):
+                encoded = encode_photo(dataclasses.replace(photo, frames=tuple(frames)), form, quality)
         height, width = photo.frames[0].pixels.shape[:2]
         share = hidden / sum(frame.pixels[..., 0].size for frame in photo.frames)
         return Served(encoded, form, width, height, len(frames), faces, round(share, 6), ms)
@@ -175,23 +168,6 @@ class PhotoMethod:
     def close(self) -> None:
         """Free the models."""
         close(self._anonymizer)
-
-
-@contextlib.contextmanager
-def _timed(ms: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    ms[stage] = (time.perf_counter() - started) * 1e3
-
-
-def _encoded(photo: Photo, form: str, quality: int | None) -> bytes:
-    try:
-        return encode_photo(photo, form, quality)
-    except FaceblurError:
-        raise
-    except Exception as error:  # each encoder has limits and messages of its own
-        height, width = photo.frames[0].pixels.shape[:2]
-        raise UnreadableImage(f"{width} x {height} pixels cannot be written as {form}; choose png") from error
 
 
 def _check_frames(data: bytes, most: int) -> None:

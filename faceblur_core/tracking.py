@@ -86,11 +86,6 @@ def gaps(hidden: Sequence[bool] | NDArray[np.bool_]) -> NDArray[np.bool_]:
     return ~closed & np.logical_or.accumulate(closed) & np.logical_or.accumulate(closed[::-1])[::-1]
 
 
-def gap_count(hidden: Sequence[bool] | NDArray[np.bool_]) -> int:
-    """Return how many these are."""
-    return int(gaps(hidden).sum())
-
-
 class _Track:
     """One face: where it was seen, and what was hidden of it."""
 

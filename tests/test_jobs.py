@@ -17,7 +17,7 @@ paths = st.builds(
     lambda folders, name, suffix: "/".join([*folders, name + suffix]),
     st.lists(parts, max_size=3),
     parts,
-    st.sampled_from([".jpg", ".PNG", ".webp", ".txt", ".heic", ".tif"]),
+    st.sampled_from([".jpg", ".PNG", ".webp", ".txt", ".heic", ".tif", ".mp4"]),
 )
 
 

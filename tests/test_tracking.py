@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faceblur_core.tracking import Tracker, Tracking, gap_count
+from faceblur_core.tracking import Tracker, Tracking, gaps
 from faceblur_core.types import Detections, box_iou
 
 
@@ -97,10 +97,10 @@ def walk(frames, *, x=50.0, speed=4.0, size=60.0, bend=0.0, y=100.0):
 def test_a_gap_is_closed_from_both_sides(length, bend):
     truth = walk(80, bend=bend)
     pictures = [[] if 30 <= t < 30 + length else [box] for t, box in enumerate(truth)]
-    for tracking, gaps in ((Tracking(), 0), (Tracking(0, 0), length)):
+    for tracking, lost in ((Tracking(), 0), (Tracking(0, 0), length)):
         out, tracker = run(tracking, pictures)
         hidden = [covered(box, one.detections.boxes) for box, one in zip(truth, out, strict=True)]
-        assert gap_count(hidden) == gaps
+        assert gaps(hidden).sum() == lost
         if tracking.look_ahead:
             assert tracker.steadiness.tracks == 1 and tracker.steadiness.gaps == length
             assert tracker.steadiness.gaps_per_1000 == pytest.approx(1000 * length / (80 + tracking.hold), rel=0.05)
@@ -147,5 +147,5 @@ def test_memory_does_not_grow():
 
 
 def test_gaps_are_counted_between_the_first_and_the_last():
-    assert gap_count([False, True, False, False, True, False]) == 2
-    assert gap_count([]) == gap_count([False]) == gap_count([True]) == 0
+    assert gaps([False, True, False, False, True, False]).sum() == 2
+    assert gaps([]).sum() == gaps([False]).sum() == gaps([True]).sum() == 0

@@ -15,7 +15,7 @@ from faceblur_core.media.video import Encoding, VideoReader, encoded_clip
 from faceblur_core.pipeline import DetectAndObfuscate
 from faceblur_core.run.manifest import Row
 from faceblur_core.run.video import VideoRun
-from faceblur_core.tracking import Tracking, gap_count
+from faceblur_core.tracking import Tracking, gaps
 from faceblur_core.types import Detections, Ellipse, Sample
 
 HEIGHT, WIDTH, LENGTH = 120, 160, 60
@@ -84,10 +84,10 @@ def bent(t):
 @pytest.mark.parametrize("length", [1, 2, 5, 10, 15])
 def test_a_face_that_is_lost_for_a_while_has_no_gap_with_tracking(plain, tmp_path, truth, length):
     lost = {0: range(20, 20 + length)}
-    for tracking, gaps in ((Tracking(), 0), (None, length)):
+    for tracking, count in ((Tracking(), 0), (None, length)):
         seen, share = hidden(plain, tmp_path / "out.mp4", truth, lost, tracking)
-        assert gap_count(seen[0]) == gaps and share == pytest.approx(gaps / LENGTH)
-        assert len(seen[0]) == LENGTH and sum(seen[0]) == LENGTH - gaps
+        assert gaps(seen[0]).sum() == count and share == pytest.approx(count / LENGTH)
+        assert len(seen[0]) == LENGTH and sum(seen[0]) == LENGTH - count
 
 
 def test_a_face_that_is_lost_again_and_again_has_no_gap_with_tracking(plain, tmp_path):
@@ -107,8 +107,8 @@ def test_faces_that_cross_are_hidden_though_the_one_behind_is_lost(plain, tmp_pa
     seen, share = hidden(plain, tmp_path / "on.mp4", truth, lost, Tracking())
     assert all(seen[0]) and all(seen[1]) and share == 0
     seen, share = hidden(plain, tmp_path / "off.mp4", truth, lost, None)
-    assert all(seen[1]) and share == pytest.approx(gap_count(seen[0]) / (2 * LENGTH))
-    assert (gap_count(seen[0]) > 0) == (length == 15)  # what hides the one before hides the one behind, too, where they meet
+    assert all(seen[1]) and share == pytest.approx(gaps(seen[0]).sum() / (2 * LENGTH))
+    assert (gaps(seen[0]).sum() > 0) == (length == 15)  # what hides the one before hides the one behind, too, where they meet
 
 
 def test_faces_that_come_and_leave_are_hidden_up_to_the_edge(plain, tmp_path):

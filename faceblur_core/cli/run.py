@@ -155,7 +155,7 @@ def run(
         raise UsageMistake("--resume needs --manifest, the file that says what is done")
     found = find_method(method, parse_settings(settings), installed_plugins())
     form = form.upper() if form else None
-    plan = plan_jobs(inputs, output, form, videos=True)
+    plan = plan_jobs(inputs, output, form)
     if len(plan.jobs) == 1 and plan.jobs[0].target == output:
         form = form or FORMAT_OF.get(output.suffix.lower())
     found.resolved()  # a wrong option is found before anything is loaded or written

@@ -34,6 +34,7 @@ from faceblur_core.media.video import Encoding
 from faceblur_core.methods import find_method
 from faceblur_core.pipeline import close, model_files
 from faceblur_core.plugins import installed_plugins
+from faceblur_core.run.checks import checked_share
 from faceblur_core.run.manifest import Row
 from faceblur_core.run.video import VideoRun
 from faceblur_core.testsets.format import TestSet, known, read_testset
@@ -173,11 +174,12 @@ def _cost(anonymize: Anonymizer, testset: TestSet, photos: int) -> dict[str, Any
 def _photo(sample: Sample, anonymize: Anonymizer, measure: _Measure) -> None:
     """Measure a method on one photo."""
     sample.image.flags.writeable = False
-    result, error = None, ""
+    result: Anonymized | None
     try:
-        result = _checked(sample, anonymize(sample.image))
+        result, error = anonymize(sample.image), ""
+        checked_share(sample.image, result)
     except (Exception, SystemExit) as raised:  # whatever a method raises
-        error = reason(raised)
+        result, error = None, reason(raised)
     measure(sample, result, error)
 
 
@@ -238,15 +240,6 @@ def _storable(value: Any) -> NDArray[Any]:
     if array.dtype.hasobject:
         raise TypeError(f"it observed {type(value).__name__}, which is no array of numbers or text")
     return array
-
-
-def _checked(sample: Sample, result: Anonymized) -> Anonymized:
-    image, mask = result.image, result.mask
-    if image.shape != sample.image.shape or image.dtype != np.uint8 or mask.shape != image.shape[:2]:
-        raise ValueError(f"the method gave {image.shape} {image.dtype} with a mask {mask.shape} for {sample.image.shape}")
-    if mask.dtype != np.float32 or not bool(((mask >= 0) & (mask <= 1)).all()):
-        raise ValueError(f"the method gave a mask {mask.dtype} that is not float32 within 0..1")
-    return result
 
 
 def _keep_failure(

@@ -55,7 +55,7 @@ def pairs(outputs: Path, originals: Path) -> tuple[list[Verified], Counter[str]]
     """
     if outputs.resolve() == originals.resolve():
         raise UsageMistake(f"{outputs} is both the folder to verify and the one of the originals")
-    plans = list_files(outputs, originals, videos=True), list_files(originals, outputs, videos=True)
+    plans = list_files(outputs, originals), list_files(originals, outputs)
     made, given = ({job.name: job.source for job in plan.jobs} for plan in plans)
     both = {name: name for name in made if name in given}
     free = _by_stem(name for name in given if name not in both)
@@ -73,7 +73,7 @@ def alone(outputs: Path) -> tuple[list[Verified], Counter[str]]:
 
     :raises UsageMistake: if the folder holds no picture and no video
     """
-    plan = list_files(outputs, videos=True)
+    plan = list_files(outputs)
     return _by_name([Verified(job.name, job.source, None) for job in plan.jobs], [plan]), plan.passed_over
 
 

@@ -118,7 +118,7 @@ def save(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
     except OSError as error:
-        raise FaceblurError(f"{path}: {error.strerror}") from None
+        raise FaceblurError(f"{path} cannot be written ({error.strerror})") from error
 
 
 def _umask() -> int:

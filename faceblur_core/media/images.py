@@ -459,10 +459,20 @@ def encode_photo(
     :param quality: 1 to 100 for JPEG, WebP and AVIF; if None a JPEG keeps its own quantization tables
     :param keep_metadata: keep what remains of the EXIF data after GPS, thumbnails, maker notes and orientation
     :param software: what the file says it was written by
-    :raises UnreadableImage: if the format could not hold all of the photo
+    :raises UnreadableImage: if the format could not hold all of the photo, or its encoder refuses it
     """
     form = form or photo.format
     check_format(photo, form)
+    try:
+        return _encoded(photo, form, quality, keep_metadata=keep_metadata, software=software)
+    except (UnreadableImage, MemoryError):
+        raise
+    except Exception as error:  # each encoder has limits and messages of its own
+        height, width = photo.frames[0].pixels.shape[:2]
+        raise UnreadableImage(f"{width} x {height} pixels cannot be written as {form} ({error}); choose png") from error
+
+
+def _encoded(photo: Photo, form: str, quality: int | None, *, keep_metadata: bool, software: str) -> bytes:
     exif = PillowImage.Exif()
     if keep_metadata and photo.exif:
         exif.load(photo.exif)

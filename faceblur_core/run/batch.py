@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from faceblur_core.errors import FaceblurError, TooLarge, UnreadableImage, UsageMistake
-from faceblur_core.media.files import check_regular, write_whole
+from faceblur_core.media.files import check_regular, save
 from faceblur_core.media.images import (
     DEFAULT_MAX_PIXELS,
     NO_RAW,
@@ -70,6 +70,21 @@ class Output:
     people: People | None = None  #: who is kept open or alone is hidden; None: all are hidden
 
 
+def share_cores(workers: int) -> None:
+    """Divide this machine's cores among so many threads that work at a time."""
+    import cv2
+
+    cv2.setNumThreads(max(1, (os.cpu_count() or 1) // workers))
+
+
+@contextlib.contextmanager
+def timed(ms: dict[str, float], stage: str) -> Iterator[None]:
+    """Put the milliseconds that a stage takes under its name, if it succeeds."""
+    started = time.perf_counter()
+    yield
+    ms[stage] = (time.perf_counter() - started) * 1e3
+
+
 @dataclass(frozen=True)
 class Batch:
     """A run over many files. Iterating :meth:`run` does the work."""
@@ -97,7 +112,7 @@ class Batch:
         if not jobs:
             return
         workers = max(1, min(self.workers, len(jobs)))
-        self._share_cores(workers)
+        share_cores(workers)
         idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         team: list[_Worker] = []
         stop = threading.Event()
@@ -141,12 +156,6 @@ class Batch:
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
-
-    @staticmethod
-    def _share_cores(workers: int) -> None:
-        import cv2
-
-        cv2.setNumThreads(max(1, (os.cpu_count() or 1) // workers))
 
 
 @dataclass(frozen=True)
@@ -262,12 +271,12 @@ class _Worker:
         if is_video(job.source):
             return self._process_video(job, row)
         batch, output = self.batch, self.batch.output
-        with _timed(row, "read"):
+        with timed(row.ms, "read"):
             data = _read(job.source)
         row.input_sha256 = hashlib.sha256(data).hexdigest()
         if batch.done is not None and _is_done(batch.done.get(job.name), row, job.target):
             return "done"
-        with _timed(row, "decode"):
+        with timed(row.ms, "decode"):
             photo = read_photo(data, batch.max_pixels)
         if photo.made and not batch.again:
             return "ours"
@@ -282,10 +291,11 @@ class _Worker:
         photo = self._anonymize(photo, row)
         if row.outcome == "no-face" and output.fail_on_no_face:
             raise FaceblurError("no face was found, and --fail-on-no-face says that there is one; nothing was written")
-        with _timed(row, "encode"):
-            encoded = self._encode(photo, form)
-        with _timed(row, "write"):
-            _write(job.target, encoded)
+        with timed(row.ms, "encode"):
+            software = PREVIEW if output.preview else SOFTWARE
+            encoded = encode_photo(photo, form, output.quality, keep_metadata=output.keep_metadata, software=software)
+        with timed(row.ms, "write"):
+            save(job.target, encoded)
         row.output, row.output_sha256 = str(job.target), hashlib.sha256(encoded).hexdigest()
         if batch.export and row.detections is not None:
             with batch.export.file(job.name, row.input_sha256) as export:
@@ -294,7 +304,7 @@ class _Worker:
 
     def _process_video(self, job: Job, row: Row) -> Skipped | None:
         batch, output = self.batch, self.batch.output
-        with _timed(row, "read"):
+        with timed(row.ms, "read"):
             check_regular(job.source)
             row.input_sha256 = sha256_of(job.source)
         if batch.done is not None and _is_done(batch.done.get(job.name), row, job.target):
@@ -321,17 +331,6 @@ class _Worker:
                 run(reader, job.target, row, self._stop, functools.partial(batch.progress, job) if batch.progress else None)
         row.output, row.output_sha256 = str(job.target), sha256_of(job.target)
         return None
-
-    def _encode(self, photo: Photo, form: str) -> bytes:
-        output = self.batch.output
-        software = PREVIEW if output.preview else SOFTWARE
-        try:
-            return encode_photo(photo, form, output.quality, keep_metadata=output.keep_metadata, software=software)
-        except FaceblurError:
-            raise
-        except Exception as error:  # each encoder has limits and messages of its own
-            height, width = photo.frames[0].pixels.shape[:2]
-            raise FaceblurError(f"{width} x {height} pixels cannot be written as {form} ({error}); try --format png") from error
 
     def _anonymize(self, photo: Photo, row: Row) -> Photo:
         """Return the photo with every frame anonymized (or drawn on, for a preview); fills in the row."""
@@ -364,26 +363,11 @@ class _Worker:
         return dataclasses.replace(photo, frames=tuple(frames), icc_profile=None if recoloured else photo.icc_profile)
 
 
-@contextlib.contextmanager
-def _timed(row: Row, stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    row.ms[stage] = (time.perf_counter() - started) * 1e3
-
-
 def _read(path: Path) -> bytes:
     check_regular(path)
     if path.suffix.lower() in RAW_PHOTOS:  # Pillow would read the preview in it
         raise UnreadableImage(NO_RAW)
     return path.read_bytes()
-
-
-def _write(target: Path, data: bytes) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, data)
-    except OSError as error:
-        raise FaceblurError(f"{target} cannot be written ({error.strerror})") from error
 
 
 def _is_done(earlier: Mapping[str, Any] | None, row: Row, target: Path) -> bool:

@@ -7,6 +7,7 @@ import time
 import zipfile
 from importlib.resources import files
 
+import av
 import numpy as np
 import pytest
 import videos
@@ -69,6 +70,8 @@ def pictures(tmp_path_factory):
     walk = [videos.composite(scene, [(head, 10 + 3 * t, 70)]) for t in range(20)]
     videos.write(folder / "walk.webm", walk, "libvpx", options={"crf": "10", "b": "2M"})
     videos.write(folder / "long.webm", walk * 40, "libvpx", options={"crf": "10", "b": "2M", "deadline": "realtime"})
+    heard = videos.write(folder / "heard.mp4", walk[:6], audio="aac")
+    videos.with_subtitles(heard, folder / "titled.mkv")
     (folder / "broken.mp4").write_bytes(b"no video")
     (folder / "large.bmp").write_bytes(photos.encoded(np.zeros((1200, 1200, 3), np.uint8), "BMP"))
     return folder
@@ -288,6 +291,34 @@ def test_a_video_is_uploaded_watched_and_downloaded(page, pictures, downloads, t
     before, after = (videos.frames(path) for path in (pictures / "walk.webm", tmp_path / "out.webm"))
     for t, (was, now) in enumerate(zip(before, after, strict=True)):
         assert np.abs(was.astype(int) - now)[100:140, 38 + 3 * t : 76 + 3 * t].mean() > 12
+    assert page.errors() == []
+
+
+def test_sound_and_subtitles_of_a_video_can_be_left_out(page, pictures, downloads):
+    page.add(pictures / "astronaut.png")
+    assert not page.visible("of-videos")
+    page.add(pictures / "titled.mkv")
+    assert page.visible("of-videos") and page.one("audio").is_selected() and page.one("subtitles").is_selected()
+    kept = {}
+    for dropped in ((), ("audio",), ("audio", "subtitles")):
+        for name in ("audio", "subtitles"):
+            if page.one(name).is_selected() == (name in dropped):
+                page.one(name).click()
+        page.start()
+        name = "-".join(["titled-yunet-blur", *(f"no-{name}" for name in dropped)])
+        page.all(".tools a")[-1].click()
+        downloaded(downloads, f"{name}.mkv")
+        with av.open(str(downloads / f"{name}.mkv")) as container:
+            kept[dropped] = [stream.type for stream in container.streams]
+    assert kept == {
+        (): ["video", "audio", "subtitle"],
+        ("audio",): ["video", "subtitle"],
+        ("audio", "subtitles"): ["video"],
+    }
+    assert [caption.text.split("\n")[0] for caption in page.all("figcaption")] == [
+        "yunet+blur",
+        "yunet+blur no-audio no-subtitles",
+    ]
     assert page.errors() == []
 
 

@@ -36,9 +36,9 @@ export async function anonymize(file, method, settings, signal, progress) {
   return result(await post(`v1/anonymize?${query}`, file, signal, progress, "looking for faces"));
 }
 
-/** The same for a video: {blob, faces, share, ms, notes}; `progress` is told the share that is done and the seconds left, too. */
-export async function anonymizeVideo(file, method, settings, signal, progress) {
-  const query = new URLSearchParams([["method", method], ...settings.map((item) => ["set", item])]);
+/** The same for a video, without what is `dropped`: {blob, faces, share, ms, notes}; `progress` is told the share that is done and the seconds left, too. */
+export async function anonymizeVideo(file, { method, settings, dropped }, signal, progress) {
+  const query = new URLSearchParams([["method", method], ...settings.map((item) => ["set", item]), ...dropped.map((name) => [name, "false"])]);
   const sent = await post(`v1/jobs?${query}`, file, signal, progress, "waiting");
   const url = `v1/jobs/${JSON.parse(await sent.response.text()).id}`;
   running.add(url);

@@ -77,15 +77,21 @@ function describeObfuscator() {
   $("obfuscator-hint").textContent = offer.methods.find((item) => item.kind === "obfuscator" && item.name === $("obfuscator").value)?.summary ?? "";
 }
 
-/** Return what is chosen: [{method, settings, key}]. */
+/** Return what is chosen: [{method, settings, dropped, key}]. */
 function chosen() {
   const grow = Number($("grow").value).toFixed(1);
   return [...document.querySelectorAll("[name=method]:checked")].map((box) => {
     const detector = box.dataset.kind === "detector";
     const method = detector ? `${box.value}+${$("obfuscator").value}` : box.value;
     const settings = detector && grow !== "1.4" ? [`mask.grow=${grow}`] : [];
-    return { method, settings, key: [method, ...settings].join(" ") };
+    return { method, settings, dropped: [], key: [method, ...settings].join(" ") };
   });
+}
+
+/** Return the same for one file: of a video sound or subtitles may be left out. */
+function forFile(wanted, photo) {
+  const dropped = photo.video ? ["audio", "subtitles"].filter((name) => !$(name).checked) : [];
+  return wanted.map((want) => ({ ...want, dropped, key: [want.key, ...dropped.map((name) => `no-${name}`)].join(" ") }));
 }
 
 // --- photos
@@ -132,6 +138,7 @@ function forget(photo) {
 
 function refresh() {
   const working = !!stopper;
+  $("of-videos").hidden = !photos.some((photo) => photo.video);
   $("start").disabled = working || !photos.length || !chosen().length;
   $("start").textContent = photos.length > 1 ? `Hide faces in ${things(photos)}` : "Hide faces";
   $("stop").hidden = !working;
@@ -144,9 +151,9 @@ function refresh() {
 // --- work
 
 async function start() {
-  const wanted = chosen();
   const tasks = [];
   for (const photo of photos) {
+    const wanted = forFile(chosen(), photo);
     layOut(photo, wanted);
     for (const want of wanted) if (!photo.results.get(want.key)?.blob) tasks.push([photo, want]);
   }
@@ -199,7 +206,7 @@ async function hideInVideo(photo, want, figure, sum) {
   place.classList.remove("waiting"); // it would breathe, and so be hard to read
   place.replaceChildren(element("div", { className: "job" }, text, bar, cancel));
   try {
-    return await anonymizeVideo(photo.file, want.method, want.settings, own.signal, (what, share, left) => {
+    return await anonymizeVideo(photo.file, want, own.signal, (what, share, left) => {
       text.textContent = share ? `${what}, ${Math.round(100 * share)} %${left > 2 ? `, ${duration(left)} left` : ""}` : what;
       if (!share) return;
       bar.value = share;
