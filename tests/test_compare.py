@@ -22,6 +22,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from conftest import DISTS
 from faceblur_core.compare import remembered
 from faceblur_core.compare import run as compare_run
+from faceblur_core.compare import table as compare_table
+from faceblur_core.compare.statistics import Figure
 from faceblur_core.testsets.format import read_testset, write_testset
 from faceblur_core.types import Detections, Ellipse
 from photos import encoded
@@ -158,6 +160,9 @@ def test_copy_black_and_oracle_have_the_rows_that_they_must(compare, tiny):
     assert [(row["method"], row["photos"], row["error"]) for row in rows_of(folder, "cost.csv")][:1] == [("copy", "2", "")]
     assert len(rows_of(folder, "faces.csv")) == 4 * 4 and len(rows_of(folder, "images.csv")) == 4 * 4
     assert table(folder, "category=face-free")["copy", "touched", "mean"] == "0"
+    directions = {(row["metric"], row["statistic"]): row["better"] for row in rows_of(folder)}
+    assert directions["coverage", "mean"] == directions["coverage", "share>=0.95"] == "higher"
+    assert directions["coverage", "share<0.5"] == directions["images without output", "count"] == "lower"
     assert ("copy", "coverage", "mean") not in table(folder, "category=face-free")
 
 
@@ -185,6 +190,14 @@ def _by_hand(sample, after: np.ndarray) -> tuple[float, float]:
 def _over_blur(sample, grow: float) -> float:
     free, hidden = _free(sample), ~_free(sample, grow)
     return float((hidden & free).sum() / free.sum())
+
+
+def test_the_gap_is_worst_minus_best_of_slices_with_enough_values():
+    values = {"age=young": (0.9, 40), "age=old": (0.7, 20), "age=unknown": (0.1, 19), "size=small": (0.5, 99), "all": (0.8, 79)}
+    figures = [(part, "mean", Figure(value, 0, 1, count, 0)) for part, (value, count) in values.items()]
+    [gap] = compare_table._gaps(figures)
+    assert gap["value"] == pytest.approx(0.2)
+    assert (gap["slice"], gap["statistic"], gap["better"]) == ("age: worst minus best", "mean", "lower")
 
 
 # What does not change a table, and what is measured again

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from PIL import Image as PillowImage
 from conftest import Result
 from faceblur_core.compare.plots import Point, histograms, pareto, placed, scatter
 from faceblur_core.compare.record import COST_COLUMNS
-from faceblur_core.compare.recorded import direction, read_run
+from faceblur_core.compare.recorded import read_run
 from faceblur_core.compare.report import write_report
-from faceblur_core.compare.table import COLUMNS, as_csv
+from faceblur_core.compare.table import COLUMNS, GAP, as_csv, better
 from faceblur_core.errors import UsageMistake
 
 Cli = Callable[..., Result]
@@ -54,7 +55,7 @@ KINDS = {  # of the metrics: group, per, better
     "fidelity-mse": ("fidelity", "image", "lower"),
 }
 FACTS: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "name": "test",
     "created": "2026-01-02T03:04:05+00:00",
     "faceblur": "0.1.0",
@@ -78,10 +79,18 @@ Figures = Mapping[tuple[str, str], float | tuple[float, float, float]]  #: by me
 def row(method: str, metric: str, statistic: str, value: Any, part: str = "all", **more: Any) -> dict[str, Any]:
     """Return a row of a table; a value alone gets an interval of 0.01 on either side."""
     value, low, high = value if isinstance(value, tuple) else (value, value - 0.01, value + 0.01)
-    group, _, better = KINDS[metric]
+    group, _, best = KINDS[metric]
+    kind = SimpleNamespace(higher_is_better=best == "higher")
     figures = {"value": value, "low": low, "high": high, "count": 40, "missing": 0}
     same = {"testset": "tiny-v1", "method": method, "slice": part, "group": group, "metric": metric, "statistic": statistic}
-    return {**dict.fromkeys(COLUMNS, ""), **same, **figures, "unit": "share", "better": better, **more}
+    return {
+        **dict.fromkeys(COLUMNS, ""),
+        **same,
+        **figures,
+        "unit": "share",
+        "better": "lower" if part.endswith(GAP) else better(kind, statistic),
+        **more,
+    }
 
 
 def make_run(
@@ -105,7 +114,7 @@ def make_run(
             rows.append({**base, "error": figures})
             known.append({"name": name, "error": figures})
             continue
-        rows.append({**base, "metric": "images without output", "statistic": "count", "value": 0, "count": 40})
+        rows.append({**base, "metric": "images without output", "statistic": "count", "value": 0, "count": 40, "better": "lower"})
         rows += [row(name, metric, statistic, value) for (metric, statistic), value in figures.items()]
         about = {"method": name, "spec": f"{name}+blur", "options": {}, "judge": "", "errors": {}, "failed_images": {}}
         known.append({"name": name, **about, "weights": {"net.onnx": "cd" * 32}, "versions": {"faceblur-core": "0.1.0"}})
@@ -387,16 +396,15 @@ def test_no_run_has_no_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "statistic", "part", "expected"),
+    ("higher", "statistic", "expected"),
     [
-        ("coverage", "mean", "all", 1), ("coverage", "share>=0.95", "all", 1), ("coverage", "share<0.5", "all", -1),
-        ("cosine", "mean", "all", -1), ("cosine", "share<0.4", "all", 1), ("cosine", "share<calibrated", "all", 1),
-        ("reidentified-naive", "rank-1", "all", -1), ("reidentified-naive", "chance", "all", 0),
-        ("coverage", "mean", "age: worst minus best", -1),
+        (True, "mean", "higher"), (True, "share>=0.95", "higher"), (True, "share<0.5", "lower"),
+        (False, "mean", "lower"), (False, "share<0.4", "higher"), (False, "share<calibrated", "higher"),
+        (False, "rank-1", "lower"), (False, "chance", ""),
     ],
 )  # fmt: skip
-def test_direction_of_a_statistic(metric: str, statistic: str, part: str, expected: int) -> None:
-    assert direction(row("m", metric, statistic, 0.5, part)) == expected
+def test_what_is_better_depends_on_the_statistic(higher: bool, statistic: str, expected: str) -> None:
+    assert better(SimpleNamespace(higher_is_better=higher), statistic) == expected
 
 
 def test_diff_tells_better_from_worse_beyond_the_interval(tmp_path: Path, cli: Cli) -> None:

@@ -20,14 +20,14 @@ import numpy as np
 
 from faceblur_core import __version__
 from faceblur_core.compare.run import Results, sample_errors
-from faceblur_core.compare.table import COLUMNS, Row, as_csv, table_rows
+from faceblur_core.compare.table import COLUMNS, Row, as_csv, better, table_rows
 from faceblur_core.datasets.labels import ellipse_of
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.media.files import write_whole
 from faceblur_core.plugins import distribution_versions, installed_plugins
 from faceblur_core.testsets.format import TestSet, counted_faces
 
-FORMAT = 1  #: of the run's folder
+FORMAT = 2  #: of the run's folder
 COST_COLUMNS = (
     "method",
     "ms p50",
@@ -95,7 +95,7 @@ def _facts(results: Results) -> dict[str, Any]:
                 "per": metric.per,
                 "over": getattr(metric, "over", "images"),
                 "unit": metric.unit,
-                "better": "higher" if metric.higher_is_better else "lower",
+                "better": better(metric),
                 "range": [bound if math.isfinite(bound) else None for bound in metric.range],  # JSON has no infinity
                 "citation": metric.citation,
                 "summary": plugins.get("metric", spec.name).component.summary,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from faceblur_core.compare.record import FORMAT
-from faceblur_core.compare.table import GAP, WITHOUT_OUTPUT
 from faceblur_core.errors import UsageMistake
 
 NUMBERS = ("value", "low", "high", "count", "missing")  #: columns of table.csv
@@ -90,9 +89,4 @@ def _key(row: Row) -> Key:
 
 def direction(row: Row) -> int:
     """Return 1 if a higher value of this row's statistic is better, -1 if a lower one is, 0 if neither."""
-    if row["metric"] == WITHOUT_OUTPUT or row["slice"].endswith(GAP):
-        return -1
-    if row["statistic"] == "chance" or not row["better"]:
-        return 0
-    sign = 1 if row["better"] == "higher" else -1
-    return -sign if row["statistic"].startswith("share<") else sign
+    return {"higher": 1, "lower": -1}.get(row["better"], 0)

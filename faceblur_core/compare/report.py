@@ -201,7 +201,7 @@ def _table(run: Recorded, title: str, columns: Sequence[Column]) -> Table:
     table = Table(title, shown, [], lines, _grouped(shown))
     for column in shown:
         cells = [_cell(row, column) for row in rows[column]]
-        sign = next(direction(_whole(row)) for row in rows[column] if row)
+        sign = next(direction(row) for row in rows[column] if row)
         judges = {row["note"] for row in rows[column] if row and row["note"]} if column.metric != "reidentified" else set()
         if len(judges) > 1:
             table.notes.append(f"{column.heading}: as seen by different judges ({', '.join(sorted(judges))}), so none is marked.")
@@ -211,11 +211,6 @@ def _table(run: Recorded, title: str, columns: Sequence[Column]) -> Table:
         for line, cell in zip(lines, cells, strict=True):
             line.cells.append(cell)
     return table
-
-
-def _whole(row: Row) -> Row:
-    """Return a row with what direction() asks for; rows of costs have less."""
-    return {"metric": "", "slice": "all", "statistic": "", **row}
 
 
 def _grouped(columns: Sequence[Column]) -> list[tuple[str, int]]:

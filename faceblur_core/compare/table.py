@@ -107,7 +107,7 @@ def table_rows(results: Results) -> list[Row]:
             total = len(testset.rows)
             rows.append(
                 _filled({**base, "metric": WITHOUT_OUTPUT, "statistic": "count", "value": len(failed), "count": total,
-                         "note": failed[0]["error"] if failed else ""})
+                         "better": "lower", "note": failed[0]["error"] if failed else ""})
             )  # fmt: skip
             for spec in results.plan.metrics_on(testset):
                 rows += _metric_rows(results, entry.name, spec, done, shape, base)
@@ -127,7 +127,7 @@ def _metric_rows(results: Results, name: str, spec: MetricSpec, done: Done, shap
         "group": getattr(metric, "group", "other"),
         "metric": spec.name,
         "unit": metric.unit,
-        "better": "higher" if metric.higher_is_better else "lower",
+        "better": better(metric),
         "note": note,
         "error": error,
     }
@@ -139,10 +139,20 @@ def _metric_rows(results: Results, name: str, spec: MetricSpec, done: Done, shap
             figures = list(_value_figures(results, spec, metric, done, shape))
     except Exception as raised:  # whatever a metric raises
         same["error"] = error = error or reason(raised)
-    rows = [_filled({**same, "slice": part, "statistic": statistic, **_cells(found)}) for part, statistic, found in figures]
+    rows = [
+        _filled({**same, "slice": part, "statistic": statistic, "better": better(metric, statistic), **_cells(found)})
+        for part, statistic, found in figures
+    ]
     if not rows and error:
         rows = [_filled(same)]
     return rows + [_filled({**same, **gap}) for gap in _gaps(figures)]
+
+
+def better(metric: Any, statistic: str = "mean") -> str:
+    """Return whether a ``higher`` or a ``lower`` value of a metric's statistic is better; nothing if neither is."""
+    if statistic == "chance":
+        return ""
+    return "higher" if metric.higher_is_better != statistic.startswith("share<") else "lower"
 
 
 def _cells(found: Figure) -> Row:
@@ -220,7 +230,7 @@ def _gaps(figures: Sequence[Found]) -> Iterator[Row]:
                 if of == statistic and part.startswith(f"{kind}=") and found.count >= LEAST_IN_GAP and math.isfinite(found.value)
             ]
             if len(values) > 1:
-                yield {"slice": f"{kind}{GAP}", "statistic": statistic, "value": max(values) - min(values)}
+                yield {"slice": f"{kind}{GAP}", "statistic": statistic, "value": max(values) - min(values), "better": "lower"}
 
 
 def _worst_attacks(rows: Sequence[Row]) -> list[Row]:
