@@ -39,4 +39,6 @@ def publish(run: Path, machine: str, prefix: str = "") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     publish(Path(sys.argv[1]), *sys.argv[2:4])

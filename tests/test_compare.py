@@ -426,6 +426,8 @@ def test_the_contract_tells_what_is_wrong_with_a_metric(tiny, cli):
         ({"metrics": ["covrage"]}, ["no metric named 'covrage'", "coverage"]),
         ({"metrics": ["coverage", "coverage"]}, ["'coverage' is named twice"]),
         ({"options": {"touchd": {}}}, ["no metric named 'touchd'"]),
+        ({"metrics": ["coverage"], "options": {"touched": {"least": 0.5}}}, ["options names metric 'touched'"]),
+        ({"calibration": "nosuch"}, ["no test set named 'nosuch'"]),
         ({"metrics": ["touched"], "options": {"touched": {"least": 2}}}, ["less than or equal to 1"]),
         ({"metrics": [], "attacks": ["naiv"]}, ["no attack named 'naiv'", "naive"]),
         ({"metrics": ["reidentified-restoration"]}, ["needs train_on"]),

@@ -302,8 +302,13 @@ def test_detectors_add_faces_and_confirm_labels(build, tmp_path, astronaut):
     assert {(row["photo"], len(row["faces"])) for row in rows_of(tmp_path / "one")} == {("good.png", 1), ("wrong.png", 1)}
     labelled = {"format": "reviewed", "labels": str(tmp_path / "l.jsonl"), "confirmed": True, "drop_unlabelled": False, **common}
     result = build(tmp_path / "two", sources={"confirmed": labelled}, **changes)
-    assert "left out 1 photos with a labelled face that no detector finds" in result.err
+    assert "left out 1 photos in which detectors find faces, but not a labelled one" in result.err
     assert {row["photo"] for row in rows_of(tmp_path / "two")} == {"good.png", "none.png"}
+
+
+def test_confirmed_needs_detectors(build, tmp_path):
+    source = {"format": "folder", "images": "faces", "share": 1, "confirmed": True}
+    one_line(build(tmp_path / "set", sources={"some": source}), 2, "source some: confirmed needs detect")
 
 
 # The same bytes
@@ -328,6 +333,17 @@ def test_a_set_grows_without_renumbering(build, made, damaged, cli):
     assert cli("dataset", "check", damaged).code == 0
     assert build(damaged, count=40).code == 0
     assert tree(damaged) == after
+
+
+def test_people_who_are_in_two_splits_already_are_told(build, tmp_path):
+    source = {key: value for key, value in CONFIG["sources"]["faces"].items() if key != "identity"}
+    sources = {"faces": {**source, "share": 1}}
+    assert build(tmp_path / "set", sources=sources, splits={"train": 0.5, "val": 0.5}).code == 0
+    before = tree(tmp_path / "set")
+    sources["faces"]["identity"] = "^(.+)_"
+    again = build(tmp_path / "set", sources=sources, splits={"train": 0.5, "val": 0.5}, count=30)
+    one_line(again, 2, "of the same person or near-duplicates of it, in the splits train and val; choose a new folder")
+    assert tree(tmp_path / "set") == before
 
 
 @pytest.mark.parametrize("change", ["photo", "labels", "crops"])
@@ -746,10 +762,16 @@ def test_label_review_redo_build(cli, tmp_path, astronaut):
     text = page.read_text()
     assert "http" not in text and text.count("<figure>") == 4 and "sub/b ä.png" in text
 
+    marks.write_text("redo d.png\n")
+    whole = (photos / "d.png").read_bytes()
+    (photos / "d.png").write_bytes(b"no picture")
+    result = cli("dataset", "label", photos, "-o", labels, "--redo", marks, "-m", "haar")
+    assert result.code == 1 and result.err.count("d.png") == 1 and "d.png: not a picture" in result.err
+    (photos / "d.png").write_bytes(whole)
     marks.write_text("# mine\n\naccept a.png\nreject c.png\nredo d.png\naccept sub/b ä.png\n")
     before = labels.read_text().splitlines()
     result = cli("dataset", "label", photos, "-o", labels, "--redo", marks, "-m", "haar", "-m", "haar")
-    assert result.out.startswith("1 pictures") and result.code == 1, "bad.png is still there"
+    assert result.out.startswith("1 pictures") and (result.code, result.err) == (0, ""), "bad.png is not marked"
     after = {row["input"]: line for line, row in ((line, json.loads(line)) for line in labels.read_text().splitlines())}
     assert {name for name, line in after.items() if line not in before} == {"d.png"}
     assert cli("dataset", "review", labels, "--images", photos, "-o", page).code == 0

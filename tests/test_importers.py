@@ -211,6 +211,16 @@ def test_pictures_without_a_mask_are_taken_only_if_asked_for(tmp_path):
     assert [len(photo.faces) for photo in read(tmp_path, {**config, "unmasked": True})[0]] == [1, 0, 1]
 
 
+@pytest.mark.parametrize("kind", ["masks", "pts"])
+def test_labels_that_fit_two_pictures_are_bad(tmp_path, kind):
+    config = write(tmp_path, kind, **{"photos/b.png": drawn(OUTLINE)})
+    with pytest.raises(FaceblurError, match="b.png: b.jpg is there too; labels by the name b fit both"):
+        read(tmp_path, config)
+    for unmasked in (False, True) if kind == "masks" else (None,):
+        found, skipped = read(tmp_path, config if unmasked is None else {**config, "unmasked": unmasked}, skip=True)
+        assert [photo.name for photo in found] == ["a.jpg", "c.jpg"] and "b.jpg is there too" in skipped[0]
+
+
 def test_a_folder_has_no_faces_and_subfolders_count(tmp_path):
     found = imported(tmp_path, "folder", **{"photos/deep/er/d.JPG": JPEG, "photos/notes.txt": "no picture"})
     assert list(found) == ["a.jpg", "b.jpg", "c.jpg", "deep/er/d.JPG"]

@@ -74,7 +74,7 @@ def run(config: str | None, methods: str | None, testsets: tuple[str, ...], metr
     click.echo(f"\n-> {folder}")
     problems = [*_problems(rows), *(f"{metric}: no threshold: {reason}" for metric, reason in results.threshold_errors.items())]
     problems += [f"{name}, time and memory: {done.error}" for name, done in results.costs.items() if done.error]
-    for problem in problems:
+    for problem in dict.fromkeys(problems):
         click.echo(f"faceblur: {problem}", err=True)
     if problems:
         sys.exit(1)
@@ -148,7 +148,7 @@ def _config(
     if methods:
         changes["methods"] = [word.strip() for word in methods.split(",") if word.strip()]
     if metrics:
-        changes["metrics"] = list(metrics)
+        changes |= {"metrics": list(metrics), "options": {key: found.options[key] for key in found.options if key in metrics}}
     if name:
         changes["name"] = name
     return dataclasses.replace(found, **changes)

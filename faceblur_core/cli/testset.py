@@ -115,7 +115,7 @@ def show(name: str, output: Path, category: str | None, limit: int) -> None:
         flags = sorted({flag for face in row["faces"] for flag in face["flags"]} - {"ignore"})
         cells.append(Cell(outlined(sample.image, outlines, 220), " ".join([*row["categories"], *flags])))
     write_png(output, contact_sheet(cells, 220))
-    click.echo(f"{len(cells)} of {len(rows)} photos -> {output}")
+    click.echo(f"{len(cells)} of {len(rows)} {'pictures' if found.of_clips else 'photos'} -> {output}")
 
 
 @testset.command()

@@ -18,6 +18,7 @@ from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_r
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
 from faceblur_core.media.files import read_regular
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, read_photo
+from faceblur_core.media.video import is_video
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.jobs import list_files
 from faceblur_core.types import Anonymized, Ellipse, Image, Metric, Sample
@@ -129,10 +130,14 @@ def listed(inputs: Sequence[Path]) -> Listed:
 
     :raises UsageMistake: if a folder holds no picture
     """
-    plans = [list_files(source) for source in inputs]
-    found = {job.source: Assessed(job.source) for plan in plans for job in plan.jobs}
+    plans = [list_files(source, videos=False) for source in inputs]
+    found = {job.source: Assessed(job.source, fault=_fault(job.source)) for plan in plans for job in plan.jobs}
     found |= {folder: Assessed(folder, fault=reason) for plan in plans for folder, reason in plan.unreadable}
     return Listed(list(found.values()), sum((plan.passed_over for plan in plans), Counter()))
+
+
+def _fault(path: Path) -> str:
+    return "a video, which faceblur verify looks at" if is_video(path) else ""
 
 
 def assess(items: Sequence[Assessed], assessor: Assessor, workers: int, advance: Advance | None = None) -> Iterator[Assessed]:

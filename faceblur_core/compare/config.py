@@ -81,7 +81,7 @@ def plan(config: CompareConfig, plugins: Plugins) -> Plan:
     """Find everything that a config names; a method that cannot be found stays, with its error.
 
     :raises UsageMistake: if there is nothing to compare, no method can be found, a name is there twice, or that of a test
-        set, metric or attack is unknown
+        set, metric or attack is unknown, or a metric has options that is not measured
     """
     if not re.fullmatch(r"[\w.-]+", config.name):
         raise UsageMistake(f"name {config.name!r} is to be a folder's: letters, digits, dots and dashes")
@@ -97,10 +97,11 @@ def plan(config: CompareConfig, plugins: Plugins) -> Plan:
         if not testset.rows:
             raise UsageMistake(f"test set {testset.title} holds no photo")
     metrics = tuple(_metrics(config, plugins))
-    if not any(testset.of_clips for testset in testsets):
-        for spec in metrics:
-            if spec.clips and spec.name in config.metrics:
-                raise UsageMistake(f"metric {spec.name!r} is for test sets of clips, such as moving")
+    for name in filter(None, [config.calibration, *(str(spec.options.get("train_on") or "") for spec in metrics)]):
+        open_testset(name)  # a mistake shows now
+    for_clips = [spec.name for spec in metrics if spec.clips and spec.name in config.metrics]
+    if for_clips and not any(testset.of_clips for testset in testsets):
+        raise UsageMistake(f"metric {for_clips[0]!r} is for test sets of clips, such as moving")
     return Plan(config, entries, testsets, metrics)
 
 
@@ -157,6 +158,8 @@ def _metrics(config: CompareConfig, plugins: Plugins) -> list[MetricSpec]:
         if name not in known:
             raise UnknownName("metric", name, known)
     _once(names, "metric {!r} is named twice")
+    if unused := [name for name in config.options if name not in names]:
+        raise UsageMistake(f"options names metric {unused[0]!r}, which is not among metrics")
     if not config.metrics:
         names = _without_other_attacks(config, plugins)
     specs = []

@@ -94,7 +94,7 @@ class Part:
     share: float
     crops: Crops
     drop_unlabelled: bool  #: leave out photos in which no face is labelled or found
-    confirmed: bool  #: leave out photos with a labelled face that none of the ``detect`` methods finds
+    confirmed: bool  #: leave out photos in which the ``detect`` methods find faces, but not a labelled one
 
 
 @dataclass(frozen=True)
@@ -157,13 +157,15 @@ class _PartOptions:
     share: Annotated[float, Gt(0), Le(1)] = option(..., "share of all pictures")
     crops: dict[str, Any] = option({}, "how squares are chosen")
     drop_unlabelled: bool | None = option(None, "leave out photos without a face; by default where detectors label")
-    confirmed: bool = option(False, "leave out photos with a labelled face that no detector finds")
+    confirmed: bool = option(False, "leave out photos in which detectors find faces, but not a labelled one")
 
 
 def _part(label: str, options: Mapping[str, Any], data: Path) -> Part:
     own = {item.name for item in dataclasses.fields(_PartOptions)}
     part = made(_PartOptions, {key: value for key, value in options.items() if key in own}, f"source {label}")
     source = open_source(label, {key: value for key, value in options.items() if key not in own}, data)
+    if part.confirmed and not source.source.detect:
+        raise UsageMistake(f"source {label}: confirmed needs detect, methods that find faces")
     drop = bool(source.source.detect) if part.drop_unlabelled is None else part.drop_unlabelled
     crops = made(Crops, part.crops, f"source {label}: crops")
     if crops.least > crops.most:
@@ -277,7 +279,7 @@ def _usable(part: Part, bad: BadRows, workers: int, report: Report, advance: Adv
     dropped: Counter[str] = Counter()
     for item in survey(part.source, bad, workers, advance):
         if part.confirmed and item.unconfirmed:
-            dropped["with a labelled face that no detector finds"] += 1
+            dropped["in which detectors find faces, but not a labelled one"] += 1
         elif part.drop_unlabelled and not item.photo.faces:
             dropped["in which no face is labelled or found"] += 1
         else:
@@ -313,6 +315,8 @@ def assign_splits(
     """Return the photos of each split: by chance, but a person's photos together, and near-duplicates together.
 
     A group with a photo that is in the set already goes where that one is.
+
+    :raises UsageMistake: if a group is in two splits of the set that is there, made before the config told that it is one
     """
     groups = Groups(len(items))
     for i, j in near_duplicates([item.fingerprint for item in items]):
@@ -328,9 +332,14 @@ def assign_splits(
         members[groups.find(i)].append(item)
     splits: dict[str, list[Surveyed]] = {split: [] for split in config.splits}
     for group in members.values():
-        known = [settled[item.source, item.photo.name] for item in group if (item.source, item.photo.name) in settled]
+        known = {settled[item.source, item.photo.name] for item in group if (item.source, item.photo.name) in settled}
         key = min(f"{item.source}/{item.photo.name}" for item in group)
-        splits[known[0] if known else _drawn_split(config, key)] += group
+        if len(known) > 1:
+            raise UsageMistake(
+                f"the set that is there has {key}, and photos of the same person or near-duplicates of it, in the splits "
+                f"{' and '.join(sorted(known))}; choose a new folder"
+            )
+        splits[known.pop() if known else _drawn_split(config, key)] += group
     return splits
 
 

@@ -62,6 +62,7 @@ class BadRows:
 
     def __call__(self, path: Path, line: int | None, message: str) -> None:
         """:raises FaceblurError: with file and line, unless such rows are skipped."""
+        message = message.removeprefix(f"picture {path}: ")  # it would be named twice
         text = f"{path}, line {line}: {message}" if line else f"{path}: {message}"
         text = "".join(letter if letter.isprintable() else "?" for letter in text)  # names in JSON can hold line ends
         if not self.skip:
@@ -326,6 +327,24 @@ def pictures_under(folder: Path) -> list[Path]:
 
     found = [Path(root) / name for root, _, names in os.walk(folder, onerror=unreadable) for name in names]
     return sorted(path for path in found if path.suffix.lower() in FORMAT_OF and path.is_file())  # a pipe is none
+
+
+def pictures_by_name(folder: Path, bad: BadRows) -> dict[Path, Path]:
+    """Return the picture files in a folder and its subfolders by their names without the suffix, relative to the folder.
+
+    Two pictures of one name are bad: nobody knows which of them the labels of that name belong to.
+
+    :raises FaceblurError: if there is no such folder, or as ``bad`` does
+    """
+    pictures: dict[Path, Path] = {}
+    twice = set()
+    for path in pictures_under(folder):
+        name = path.relative_to(folder).with_suffix("")
+        if name in pictures:
+            bad(path, None, f"{pictures[name].name} is there too; labels by the name {name.name} fit both")
+            twice.add(name)
+        pictures[name] = path
+    return {name: path for name, path in pictures.items() if name not in twice}
 
 
 Importer = Callable[[BadRows], Iterator[LabelledPhoto]]

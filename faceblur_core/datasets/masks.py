@@ -16,7 +16,7 @@ from faceblur_core.datasets.labels import (
     LabelledPhoto,
     check_ellipse,
     moments_ellipse,
-    pictures_under,
+    pictures_by_name,
     size_of,
 )
 from faceblur_core.types import Ellipse, option
@@ -34,8 +34,7 @@ class PixelMasks:
     )
 
     def __call__(self, bad: BadRows) -> Iterator[LabelledPhoto]:
-        pictures = {path.relative_to(self.images).with_suffix(""): path for path in pictures_under(self.images)}
-        masks = {path.relative_to(self.masks).with_suffix(""): path for path in pictures_under(self.masks)}
+        pictures, masks = pictures_by_name(self.images, bad), pictures_by_name(self.masks, bad)
         for name in masks:
             if name not in pictures:
                 bad(masks[name], None, f"there is no picture for it in {self.images}")

@@ -22,7 +22,7 @@ from faceblur_core.datasets.labels import (
     moments_ellipse,
     numbers,
     own_lines,
-    pictures_under,
+    pictures_by_name,
     read_text,
     sane,
     size_of,
@@ -45,12 +45,12 @@ class Pts:
     images: Path = option(..., "folder of the pictures and the .pts files, with subfolders")
 
     def __call__(self, bad: BadRows) -> Iterator[LabelledPhoto]:
-        pictures = {path.with_suffix(""): path for path in pictures_under(self.images)}
+        pictures = pictures_by_name(self.images, bad)
         files = sorted(self.images.rglob("*.pts"))
         if not files:
             raise FaceblurError(f"folder {self.images} holds no *.pts")
         for file in files:
-            picture = pictures.get(file.with_suffix(""))
+            picture = pictures.get(file.relative_to(self.images).with_suffix(""))
             if picture is None:
                 bad(file, 1, "there is no picture of that name beside it")
                 continue

@@ -56,8 +56,9 @@ def label_folder(
     photos = [photo for photo in Folder(images)(bad) if again is None or photo.name in again]
     if not photos and marks is None and not bad.skipped:
         raise UsageMistake(f"no pictures in {images}")
-    unreadable = bad.skipped
-    unreadable += [f"{images / name}: is marked redo and is not there" for name in (again or set()) - {p.name for p in photos}]
+    missing = {images / name for name in again or () if not (images / name).exists()}
+    unreadable = [f"{path}: is marked redo and is not there" for path in missing]
+    unreadable += [line for line in bad.skipped if again is None or any(line.startswith(f"{images / name}:") for name in again)]
 
     def work(photo: LabelledPhoto) -> dict[str, Any] | None:
         data = photo.path.read_bytes()

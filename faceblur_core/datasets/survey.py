@@ -39,7 +39,7 @@ class Surveyed:
     photo: LabelledPhoto
     sha256: str
     fingerprint: Fingerprint
-    unconfirmed: int = 0  #: labelled faces that none of the methods found
+    unconfirmed: int = 0  #: labelled faces that none of the methods found, though they found others
 
 
 def pixels_of(data: bytes) -> Image:

@@ -36,6 +36,7 @@ class Plan:
 
     jobs: list[Job] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)  #: folders that could not be listed
+    videos: bool = True  #: whether videos in folders are taken too
     passed_over: Counter[str] = field(default_factory=Counter)  #: in folders: by suffix, or of BY_SIGHT
 
 
@@ -63,13 +64,14 @@ def plan_jobs(inputs: Sequence[str], output: Path, form: str | None) -> Plan:
     return plan
 
 
-def list_files(source: Path, left_out: Path | None = None) -> Plan:
+def list_files(source: Path, left_out: Path | None = None, *, videos: bool = True) -> Plan:
     """Return the files in a folder, or the file, as a run finds them; each job's target is its source, nothing is to be written.
 
     :param left_out: a folder in it, such as that of a run's output
+    :param videos: whether videos in folders are taken too
     :raises UsageMistake: if there is none
     """
-    plan = Plan()
+    plan = Plan(videos=videos)
     nowhere = source.resolve().parent / ".faceblur-nowhere"
     plan.jobs = [Job(path, name, path) for path, name in _found([str(source)], left_out or nowhere, plan)]
     _check_any(plan, [str(source)])
@@ -91,7 +93,8 @@ def _found(inputs: Sequence[str], output: Path, plan: Plan) -> list[tuple[Path, 
 
 def _check_any(plan: Plan, inputs: Sequence[str]) -> None:
     if not plan.jobs and not plan.unreadable:
-        raise UsageMistake(f"no photos in {' '.join(inputs)}, and no videos")
+        more = ", and no videos" if plan.videos else "; videos are not looked at"
+        raise UsageMistake(f"no photos in {' '.join(inputs)}{more}")
 
 
 def _is_file_name(path: Path) -> bool:
@@ -165,7 +168,7 @@ def _walk(folder: Path, output: Path, plan: Plan) -> Iterator[tuple[Path, str]]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in sorted(files):
             suffix = Path(name).suffix.lower()
-            wanted = suffix in FORMAT_OF or suffix in UNREADABLE_PHOTOS or is_video(here / name)
+            wanted = suffix in FORMAT_OF or suffix in UNREADABLE_PHOTOS or (plan.videos and is_video(here / name))
             if name.startswith("."):
                 plan.passed_over["hidden file"] += wanted
             elif wanted:
