@@ -60,7 +60,8 @@ face-free pictures with a mask over 1 % of them. `floored` is the default rule, 
 ## On the test sets
 
 `faceblur compare inpaint`, then `python benchmarks/publish.py RUN MACHINE inpaint-`. Figures are `value [low, high]`, 95 %
-intervals; definitions: docs/metrics.md. naive, parrot and restoration are attacks: the share of people that each still names.
+intervals; definitions: docs/metrics.md. naive, parrot and restoration are attacks: the share of
+photos whose person each still names.
 
 {compared}
 ## Per category

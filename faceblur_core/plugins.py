@@ -22,6 +22,7 @@ from faceblur_core.hookspecs import GROUP, KINDS, Component, Kind
 from faceblur_core.options import converted
 
 DISABLE = "FACEBLUR_DISABLE_PLUGINS"
+METHODS: tuple[Kind, ...] = ("anonymizer", "detector")  #: kinds that share their names, for a method is named by either
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Plugins:
             if self._manager.has_plugin(entry_point.name) and not isinstance(error, _NameTaken):
                 self._manager.unregister(name=entry_point.name)
             return row("error", f"{type(error).__name__}: {error}".splitlines()[0])
+        if not offered:
+            return row("error", "it offers nothing: does a hook lack @hookimpl, or its return?")
         for kind, component in offered:
             entry = Registered(kind, component, entry_point.name, distribution)
             self._table[kind].setdefault(component.name, []).append(entry)
@@ -96,8 +99,8 @@ class Plugins:
             for component in (item for result in caller() for item in result):
                 if not isinstance(component, Component):
                     raise TypeError(f"faceblur_{kind}s returned {component!r}, which is no Component")
-                if (kind, component.name) in {(k, c.name) for k, c in offered}:
-                    raise ValueError(f"faceblur_{kind}s returned {component.name!r} twice")
+                if any(component.name == c.name and k in _sharing(kind) for k, c in offered):
+                    raise ValueError(f"faceblur_{kind}s returned {component.name!r}, which this plugin offers already")
                 offered.append((kind, component))
         return tuple(offered)
 
@@ -110,10 +113,15 @@ class Plugins:
         shared = [
             f"{kind} {component.name!r} is also in plugin {entry.plugin!r}"
             for kind, component in info.components
-            for entry in self._table[kind][component.name]
+            for entry in self._all(kind, component.name)
             if entry.plugin != info.name
         ]
         return dataclasses.replace(info, error="; ".join(shared)) if shared else info
+
+    def _all(self, kind: Kind, name: str) -> list[Registered]:
+        """Return what is offered by a name, of this kind or of one that shares its names, this kind first."""
+        kinds = sorted(_sharing(kind), key=lambda other: other != kind)
+        return [entry for other in kinds for entry in self._table[other].get(name, ())]
 
     def names(self, kind: Kind) -> list[str]:
         """Return the names of one kind of component, sorted."""
@@ -125,9 +133,9 @@ class Plugins:
         :raises UnknownName: if there is none
         :raises UsageMistake: if two plugins offer it
         """
-        found = self._table[kind].get(name)
-        if found is None:
+        if name not in self._table[kind]:
             raise UnknownName(kind, name, self._table[kind])
+        found = self._all(kind, name)
         if len(found) > 1:
             both = " and ".join(f"{entry.plugin} ({entry.distribution})" for entry in found)
             raise UsageMistake(f"{kind} {name!r} comes from the plugins {both}. Disable one: {DISABLE}={found[1].plugin}")
@@ -175,6 +183,11 @@ class Plugins:
             raise _missing(entry, error) from error
         except (Exception, SystemExit) as error:  # a framework that does not like its model, a bug
             raise _broken(entry, "cannot start", error) from error
+
+
+def _sharing(kind: Kind) -> tuple[Kind, ...]:
+    """Return the kinds in which a name may be there once only, if it is in this one."""
+    return METHODS if kind in METHODS else (kind,)
 
 
 class _NameTaken(Exception):

@@ -161,7 +161,7 @@ class DetectorContract(Contract):
         if self.photo is None:
             raise Skip("needs a photo: subclass the contract and set photo")
         found = self._check(self.photo)
-        require(len(found) > 0 or found.mask is not None, "found no face in the photo")
+        require(len(found) > 0 or bool(found.mask is not None and found.mask.any()), "found no face in the photo")
 
 
 def _check_mask(mask: Mask, height: int, width: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.schema_py_generated import TensorType
 from hypothesis import given
 from hypothesis import strategies as st
 from mcu_models import NONE, ModelBuilder, small_unet
@@ -21,11 +22,12 @@ from faceblur_core.mcu.boards import boards, find_board
 from faceblur_core.mcu.codegen import generate
 from faceblur_core.mcu.export import Options, export
 from faceblur_core.mcu.graph import UnsupportedOperator, parse, self_contained
+from faceblur_core.mcu.halves import quantizable
 from faceblur_core.mcu.host import HostNetwork, host_compiler
 from faceblur_core.mcu.oracle import Oracle
 from faceblur_core.mcu.pictures import frames, pixels
 from faceblur_core.mcu.plan import plan, plans, smallest_that_fits, verify
-from faceblur_core.mcu.source import from_component, from_file
+from faceblur_core.mcu.source import float_model, from_component, from_file
 from faceblur_core.mcu.vela import estimate
 from faceblur_core.plugins import installed_plugins
 
@@ -278,6 +280,19 @@ def test_an_export_without_a_simulation_says_why(unet: bytes, tmp_path: Path) ->
     assert report.mismatches == 0 and report.instructions is None and "Xtensa" in report.notes[0]
     left_out = export("small", unet, find_board("stm32h743"), given, tmp_path, Options(simulation=False))
     assert left_out.notes == ("the simulation was left out",) and left_out.simulated_pictures == 0
+    assert "stack not measured" in (text := (tmp_path / "report.md").read_text()) and "None" not in text
+
+
+def test_what_does_not_fit_leaves_an_earlier_export_alone_without_a_simulation_too(unet: bytes, tmp_path: Path) -> None:
+    board, quick = find_board("esp32-s3"), Options(simulation=False)
+    tiny = dataclasses.replace(board, ram_kib=1)
+    with pytest.raises(FaceblurError, match=r"does not fit: it needs [\d,]+ bytes of RAM and some 1024 for .*only model_int8"):
+        export("small", unet, tiny, [], tmp_path / "new", quick)
+    export("small", unet, board, [], tmp_path / "old", quick)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
+    with pytest.raises(FaceblurError, match="does not fit.*the earlier export in .* is unchanged"):
+        export("small", unet, tiny, [], tmp_path / "old", quick)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
 
 
 def test_an_export_on_top_of_another_keeps_what_people_changed(unet: bytes, tmp_path: Path) -> None:
@@ -340,7 +355,7 @@ def test_an_unknown_operator_is_named_and_the_model_is_written_all_the_same(tmp_
     assert (tmp_path / "model_int8.tflite").read_bytes() == content
 
 
-@pytest.mark.parametrize("kind", ["dilated", "grouped", "overlapping", "wider", "cut off", "reshaped", "two inputs"])
+@pytest.mark.parametrize("kind", ["dilated", "grouped", "overlapping", "wider", "cut off", "reshaped", "two inputs", "constant"])
 def test_forms_of_operators_that_have_no_kernel_are_named(kind: str) -> None:
     rng = np.random.default_rng(0)
     model = ModelBuilder()
@@ -363,6 +378,9 @@ def test_forms_of_operators_that_have_no_kernel_are_named(kind: str) -> None:
     elif kind == "reshaped":
         flat = model.op("RESHAPE", [out], model.tensor((1, 4, 16, 4), 0.1, -128))
         out = model.conv(rng, flat, 2)
+    elif kind == "constant":
+        constant = model.tensor((1, 8, 8, 4), 0.1, -128, data=np.zeros((1, 8, 8, 4), np.int8))
+        out = model.concatenate([out, constant], axis=1)
     else:
         inputs.append(model.tensor((1, 8, 8, 4), 0.1, 0))
     error = FaceblurError if kind == "two inputs" else UnsupportedOperator
@@ -447,6 +465,34 @@ def test_vela_leaves_nothing_to_the_processor(unet: bytes) -> None:
     assert found.cpu_operators == 0 and found.npu_operators > 5 and found.cycles > 1000 and found.milliseconds > 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_network_that_is_quantized_but_for_its_ends_is_named(dtype: str, tmp_path: Path) -> None:
+    model = ModelBuilder()
+    photo = model.tensor((1, 16, 16, 3), 1 / 255, -128)
+    x = model.conv(np.random.default_rng(0), photo, 4)
+    kind = getattr(TensorType, dtype.upper())
+    ends = []
+    for tensor in (photo, x):
+        end = model.tensor(model.graph.tensors[tensor].shape, 1 / 255, 0)
+        model.graph.tensors[end].type = kind
+        ends.append(end)
+    model.op("QUANTIZE", [ends[0]], photo, "QuantizeOptions")
+    model.op("DEQUANTIZE" if dtype == "float32" else "QUANTIZE", [x], ends[1])
+    path = tmp_path / "ends.tflite"
+    path.write_bytes(model.build(ends[:1], ends[1:]))
+    for read in (lambda: from_file(path, photos(), 2), lambda: float_model(Component(path))):
+        with pytest.raises(FaceblurError, match=f"quantized already, with input or output of {dtype}; convert it anew"):
+            read()
+
+
+def test_constants_of_16_bits_are_not_kept_beside_those_of_32(shared: Path) -> None:
+    content = (shared / "models" / "blaze_face_short_range.tflite").read_bytes()
+    wide = quantizable(content)
+    used = {index for operator in parse(wide).operators for index in (*operator.inputs, *operator.outputs)}
+    kept = sum(t.data.nbytes for index, t in enumerate(parse(wide).tensors) if t.data is not None and index not in used)
+    assert kept < 100 and len(wide) < 2.1 * len(content)
+
+
 # --- the command
 
 
@@ -473,6 +519,10 @@ def test_the_command_exports_a_file(unet: bytes, tmp_path: Path, cli) -> None:
         (("--tflite", "mine.tflite", "-o", "x"), "needs one network, --board and -o"),
         (("--tflite", "odd.tflite", "--board", "rp2350", "-o", "x"), "operator 1 (TANH)"),
         (("--tflite", "cut.tflite", "--board", "rp2350", "-o", "x"), "cut.tflite: this .tflite file is damaged"),
+        (("--tflite", "mine.tflite", "--set", "a=b", "--board", "rp2350", "-o", "x"), "--set is for options of a --method"),
+        (("--fit", "--tflite", "mine.tflite", "-o", "x"), "--fit writes nothing"),
+        (("--fit", "--tflite", "mine.tflite", "--no-simulation"), "--fit writes nothing"),
+        (("--fit", "--tflite", "mine.tflite", "--recompute", "r1"), "--fit writes nothing"),
     ],
 )
 def test_mistakes_are_one_line(

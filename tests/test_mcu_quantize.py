@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +157,21 @@ def test_no_other_file_is_replaced_by_a_network(option: str, tmp_path: Path, cli
     result = cli(*COMMAND, "-o", tmp_path / "out.tflite", option, mine)
     assert result.code == 2 and result.err == f"faceblur: {mine} is there and is no .tflite model; choose another name\n"
     assert mine.read_text() == "notes of mine"
+
+
+@pytest.mark.usefixtures("shared")
+def test_the_network_itself_is_not_replaced_by_what_is_made_of_it(tmp_path: Path, cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    same = cli(*COMMAND, "-o", tmp_path / "out.tflite", "--float", tmp_path / "." / "out.tflite")
+    assert same.code == 2 and "-o and --float name the same file" in same.err and same.err.count("\n") == 1
+    (tmp_path / "list.yaml").write_text("pictures: [a.png]")
+    shutil.copytree(os.environ["FACEBLUR_MODELS"], tmp_path / "models")
+    monkeypatch.setenv("FACEBLUR_MODELS", str(tmp_path / "models"))
+    mine = tmp_path / "models" / "blaze_face_short_range.tflite"
+    before = mine.read_bytes()
+    for option in ("-o", "--float"):
+        result = cli(*COMMAND[:-1], tmp_path / "list.yaml", "-o", tmp_path / "out.tflite", option, mine)
+        assert result.code == 2 and result.err == f"faceblur: {mine} is the network itself; choose another name\n"
+    assert mine.read_bytes() == before and not (tmp_path / "out.tflite").exists()
 
 
 def test_constants_of_another_shape_are_refused() -> None:

@@ -1,5 +1,6 @@
 """Finding, loading and listing plugins; what a stranger's plugin can do and what it cannot break."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, 
 from faceblur_core.hookspecs import KINDS, Component, Weights
 from faceblur_core.methods import find_method
 from faceblur_core.plugins import Plugins, installed_plugins
+from faceblur_core.testing import DetectorContract
 from faceblur_core.types import Anonymized, Detections, Sample
 
 
@@ -79,6 +81,7 @@ def test_our_own_plugins_come_by_the_same_door():
         ("broken", "RuntimeError: this plugin is broken"),
         ("misspelt", "unknown hook 'faceblur_detectorz'"),
         ("faulty", "TypeError: faceblur_detectors returned 'not a component', which is no Component"),
+        ("silent", "it offers nothing: does a hook lack @hookimpl, or its return?"),
     ],
 )
 def test_a_broken_plugin_is_a_row_and_stops_nobody(install, cli, name, message):
@@ -105,6 +108,29 @@ def test_a_name_that_two_plugins_offer_is_an_error_naming_both(install, cli):
         installed_plugins().make("detector", "corner")
     assert installed_plugins().make("obfuscator", "grey")  # the rest of both still works
     assert "detector 'corner' is also in plugin 'good'" in cli("plugins").out
+
+
+def test_a_whole_method_by_the_name_of_a_detector_takes_nothing_over(install, cli):
+    install("good", "usurper")
+    both = r"good \(goodplug\) and usurper \(usurperplug\)|usurper \(usurperplug\) and good \(goodplug\)"
+    for text in ("corner", "corner+grey", "haar|corner"):
+        with pytest.raises(UsageMistake, match=both):
+            find_method(text, {}, installed_plugins()).make()
+    listed = cli("plugins").out
+    assert "anonymizer 'corner' is also in plugin 'good'" in listed and "detector 'corner' is also in plugin 'usurper'" in listed
+
+
+def test_a_whole_method_stands_alone(install):
+    install("good")
+    for text in ("wipe+solid", "haar|wipe", "crowd|haar", "careful+blur"):
+        with pytest.raises(UsageMistake, match=r"'(wipe|crowd|careful)' is a whole method: it stands alone, not within"):
+            find_method(text, {}, installed_plugins())
+
+
+def test_a_mistake_in_a_method_file_is_told_where_it_is_described(cli, tmp_path):
+    (tmp_path / "odd.yaml").write_text("method: haar\noptions: {detector: {scale_factr: 1.2}}\n")
+    result = cli("methods", tmp_path / "odd.yaml")
+    assert result.code == 2 and "detector.scale_factr" in result.err and result.err.count("\n") == 1
 
 
 def test_two_plugins_of_one_name_are_told_apart(install):
@@ -139,9 +165,10 @@ def test_a_factory_that_breaks_is_said_in_one_line(install, cli, tmp_path):
 
 
 def test_a_component_wins_over_a_file_of_its_name(tmp_path, monkeypatch):
-    (tmp_path / "configs" / "methods").mkdir(parents=True)
-    (tmp_path / "configs" / "methods" / "haar.yaml").write_text("method: yunet+solid")
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "haar.yaml").write_text("method: yunet+solid")
+    shipped = dict.fromkeys(("haar", "elsewhere"), tmp_path / "haar.yaml")
+    monkeypatch.setattr("faceblur_core.methods.named_methods", lambda: shipped)
+    assert find_method("elsewhere", {}, installed_plugins()).spec == "yunet+solid"
     assert find_method("haar", {}, installed_plugins()).spec == "haar+blur"
 
 
@@ -202,6 +229,15 @@ def test_the_contract_passes_what_is_right(install, cli):
     install("good")
     result = cli("plugins", "check", "goodplug")
     assert result.code == 0 and "0 failed" in result.out
+
+
+def test_a_mask_without_a_face_is_no_face():
+    class Blind(DetectorContract):
+        photo = bright()
+        component = staticmethod(lambda image: dataclasses.replace(Detections.none(), mask=np.zeros(image.shape[:2], np.float32)))
+
+    with pytest.raises(AssertionError, match="found no face in the photo"):
+        Blind().test_finds_the_face()
 
 
 def test_checking_what_is_not_there(install, cli):

@@ -693,6 +693,14 @@ def test_a_photo_without_a_face_can_be_an_error(cli, portrait, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["portrait.png"]
 
 
+def test_pixels_that_change_a_little_are_no_face(cli, portrait, tmp_path, install):
+    install("good")
+    base = ("run", "-m", "wipe", "--set", "level=1", portrait, "--manifest", tmp_path / "m.jsonl")
+    assert cli(*base, "-o", tmp_path / "a").code == 0 and rows(tmp_path / "m.jsonl")[0]["outcome"] == "no-face"
+    result = cli(*base[:-1], tmp_path / "n.jsonl", "-o", tmp_path / "b", "--fail-on-no-face")
+    assert result.code == 1 and "portrait.png: no face was found" in result.err
+
+
 def test_a_preview_is_drawn_and_never_taken_for_an_output(cli, portrait, tmp_path, astronaut):
     result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--preview")
     assert result.code == 0 and "NOT anonymized" in result.out

@@ -472,6 +472,8 @@ def test_methods_without_detections_run_picture_by_picture(cli, clip, tmp_path, 
     result = cli("run", "-m", "wipe", clip[0], "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
     assert result.code == 0, result.err
     assert "tracks" not in rows(tmp_path / "m.jsonl")[0]["video"] and rows(tmp_path / "m.jsonl")[0]["frames"] == 40
+    little = cli("run", "-m", "wipe", "--set", "level=1", clip[0], "-o", tmp_path / "little", "--fail-on-no-face")
+    assert little.code == 1 and "no face was found" in little.err and not list((tmp_path / "little").iterdir())
 
 
 def test_a_plugin_that_breaks_its_contract_costs_its_video(cli, clip, tmp_path, install):

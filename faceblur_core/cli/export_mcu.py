@@ -67,7 +67,11 @@ def export_mcu(
     from faceblur_core.mcu.boards import boards, find_board
 
     target = find_board(board) if board else None
+    if settings and not methods:
+        raise UsageMistake("--set is for options of a --method, and none is named")
     if fit:
+        if output or recompute != "auto" or pictures != 1 or not simulation:
+            raise UsageMistake("--fit writes nothing and tries all: it goes without -o, --recompute, --pictures, --no-simulation")
         networks = [*_of_methods(methods, settings, 1), *_of_files(files, 1)] or list(_all_int8())
         _print_fits(networks, [target] if target else list(boards().values()), as_json)
         return
@@ -80,15 +84,17 @@ def export_mcu(
     holds_export(output)  # refuses a folder of something else before the work begins
     network = next(iter([*_of_methods(methods, settings, pictures), *_of_files(files, pictures)]))
     options = Options(recompute=recompute, simulation=simulation)
-    report = export(network.name, network.model, target, network.frames, output, options)
+    report = export(network.name, network.model, target, network.frames, output, options, _say)
     if as_json:
         click.echo((output / "report.json").read_text(encoding="utf-8"), nl=False)
     else:
         _print_report(report, output)
     if report.mismatches:
         raise FaceblurError(f"{report.mismatches} bytes differ from tflite-micro; this is a fault of faceblur, please report it")
-    if report.fits is False:
-        raise FaceblurError(f"the network does not fit {board}: it needs {report.ram_bytes:,} bytes of RAM and stack")
+
+
+def _say(text: str) -> None:
+    click.echo(f"faceblur: {text}", err=True)
 
 
 def _of_methods(methods: tuple[str, ...], settings: tuple[str, ...], pictures: int) -> Iterator[Int8Network]:
@@ -153,16 +159,17 @@ def _photos() -> Iterator[Image]:
 
 
 def _print_report(report: Report, output: Path) -> None:
-    def known(value: int | None) -> str:
-        return "not known" if value is None else f"{value:,}"
+    def known(value: int | None, unit: str = "") -> str:
+        return "not known" if value is None else f"{value:,}{unit}"
 
     for note in report.notes:
-        click.echo(f"faceblur: {note}", err=True)
+        _say(note)
+    ram = "RAM with frame and stack" if report.stack_bytes else "RAM with frame, without stack"
     rows = [
-        ("RAM with frame and stack", f"{report.ram_bytes:,} B ({report.ram_bytes / 1024:.1f} KiB), {report.recompute}"),
-        ("stack", f"{known(report.stack_bytes)} B"),
-        ("flash", f"{known(report.flash_bytes)} B"),
-        ("instructions of one picture", f"{known(report.instructions)} (QEMU)"),
+        (ram, f"{report.ram_bytes:,} B ({report.ram_bytes / 1024:.1f} KiB), {report.recompute}"),
+        ("stack", known(report.stack_bytes, " B")),
+        ("flash", known(report.flash_bytes, " B")),
+        ("instructions of one picture", known(report.instructions, " (QEMU)")),
         ("bytes that differ from tflite-micro", f"{known(report.mismatches)} on {report.pictures} pictures"),
     ]
     print_table(("", ""), rows)

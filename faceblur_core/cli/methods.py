@@ -105,6 +105,7 @@ def _obfuscator(installed: Plugins, name: str, *, as_json: bool) -> None:
 
 
 def _method(found: Method, *, as_json: bool) -> None:
+    found.resolved()  # a mistake in a file's options is told
     parts = [_facts(entry.component) for _, entry in found.parts()]
     options = [(p, dataclasses.replace(o, default=found.options.get(f"{p}{o.name}", o.default))) for p, o in found.describe()]
     _describe(found.text, parts, options, found.summary or found.spec, as_json=as_json)

@@ -39,12 +39,15 @@ def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, o
     from faceblur_core.media.files import save
     from faceblur_core.methods import find_method
     from faceblur_core.options import parse_settings
-    from faceblur_core.pipeline import close, network_of
+    from faceblur_core.pipeline import close, model_files, network_of
     from faceblur_core.plugins import installed_plugins
 
-    _check_outputs(output, float_output)
+    outputs = [path for path in (output, float_output) if path]
+    _check_outputs(outputs)
     made = find_method(method, parse_settings(settings), installed_plugins()).make()
     try:
+        if taken := {path.resolve() for path in outputs} & {path.resolve() for path in model_files(made)}:
+            raise UsageMistake(f"{taken.pop()} is the network itself; choose another name")
         network = network_of(made)
         if network is None:
             raise UsageMistake(f"method {method!r} has no network that could be quantized")
@@ -53,22 +56,24 @@ def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, o
     finally:
         close(made)
     quantized = to_int8(model, inputs)
-    if (outputs := len(parse(quantized).outputs)) == 1:
+    if (count := len(parse(quantized).outputs)) == 1:
         said = f"{_likeness(model, quantized, inputs):.1f} dB to the float network on {len(inputs)} inputs"
     else:
-        said = f"not compared with the float network, for it has {outputs} outputs"
+        said = f"not compared with the float network, for it has {count} outputs"
     if float_output:
         save(float_output, model)
     save(output, quantized)
     click.echo(f"{output}: {len(quantized):,} bytes; {said}")
 
 
-def _check_outputs(*paths: Path | None) -> None:
-    """:raises UsageMistake: if a file would be replaced that is no .tflite model"""
+def _check_outputs(paths: Sequence[Path]) -> None:
+    """:raises UsageMistake: if a file would be replaced that is no .tflite model, or two files have one name"""
     from faceblur_core.mcu.source import read_model
 
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UsageMistake("-o and --float name the same file; choose another name for one of them")
     for path in paths:
-        if path is not None and path.is_file() and read_model(path)[4:8] != b"TFL3":
+        if path.is_file() and read_model(path)[4:8] != b"TFL3":
             raise UsageMistake(f"{path} is there and is no .tflite model; choose another name")
 
 

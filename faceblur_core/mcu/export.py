@@ -127,6 +127,11 @@ def _checked(
     if simulated and expected is not None:
         mismatches = (mismatches or 0) + differing(simulated.outputs, expected)
     planned = arena_bytes(plan) + plan.frame_bytes
+    if not simulated and planned + STACK_BYTES > board.ram_bytes:
+        raise FaceblurError(
+            f"the network does not fit: it needs {planned:,} bytes of RAM and some {STACK_BYTES} for the stack, "
+            f"{board.title} has {board.ram_bytes:,}; --fit shows what fits where"
+        )
     ram = simulated.ram_bytes + simulated.stack_bytes if simulated else planned
     return Report(
         network=name,
@@ -143,7 +148,7 @@ def _checked(
         simulated_pictures=len(simulated.outputs) if simulated else 0,
         machine=simulated.machine if simulated else None,
         macs=plan.macs,
-        fits=True if simulated else None if planned + STACK_BYTES <= board.ram_bytes else False,
+        fits=True if simulated else None,
         layers=simulated.instructions if simulated else {},
         rows={buffer.name: (kept.most, buffer.height, kept.bytes) for buffer, kept in plan.rows.items()},
         operators=graph.counted(),

@@ -61,8 +61,10 @@ def _fits(network: Int8Network, boards: Sequence[Board]) -> Iterator[Fit]:
 
 def _measured(network: Int8Network, plan: Plan, core: str) -> tuple[int | None, int | None, int, str]:
     """Return flash, instructions and stack of a plan on a processor that is simulated quickly enough, and why not."""
-    if core not in SIMULATED_BY_DEFAULT or missing_tools():
+    if core not in SIMULATED_BY_DEFAULT:
         return None, None, STACK_BYTES, ""
+    if line := missing_tools():
+        return None, None, STACK_BYTES, line
     try:
         found = simulate(generate(plan, network.name), plan, network.frames[:1], core, _ROOM, _ROOM)
     except NotSimulated as error:

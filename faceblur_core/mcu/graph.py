@@ -79,6 +79,15 @@ class Graph:
         """Return whether everything that goes in and comes out is int8."""
         return all(self.tensors[index].dtype == "int8" for index in (*self.inputs, *self.outputs))
 
+    def check_float(self) -> None:
+        """:raises FaceblurError: if what the network computes is quantized already: only its ends are not int8"""
+        ends = {self.tensors[index].dtype for index in (*self.inputs, *self.outputs)} - {"int8"}
+        if any(tensor.data is None and tensor.dtype in ("int8", "uint8") for tensor in self.tensors):
+            raise FaceblurError(
+                f"the network is quantized already, with input or output of {' and '.join(sorted(ends))}; "
+                "convert it anew with both of int8, or as a float network"
+            )
+
     def counted(self) -> dict[str, int]:
         """Return how often each kind of operator occurs, sorted by name."""
         kinds = sorted(operator.kind for operator in self.operators)

@@ -32,14 +32,27 @@ def quantizable(model: bytes) -> bytes:
             body.tensors[operator.outputs[0]].buffer = len(content.buffers)
             content.buffers.append(buffer)
             widened.add(operator.index)
+    _drop_unused(body, content, widened)
     if not widened and content.signatureDefs:
         return model
-    body.operators = [record for index, record in enumerate(body.operators) if index not in widened]
     if not content.signatureDefs:
         content.signatureDefs = [_signature(schema, graph.inputs, graph.outputs)]
     builder = flatbuffers.Builder(len(model))
     builder.Finish(content.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def _drop_unused(body: Any, content: Any, widened: set[int]) -> None:
+    """Leave out the operators that were widened, and empty the 16-bit constants that only they read."""
+    halves = {int(body.operators[index].inputs[0]) for index in widened}
+    body.operators = [record for index, record in enumerate(body.operators) if index not in widened]
+    halves -= {int(index) for record in body.operators for index in record.inputs}
+    freed = {body.tensors[index].buffer for index in halves}
+    for index in halves:
+        body.tensors[index].buffer = 0  # the empty one
+        body.tensors[index].shape = np.zeros(1, np.int32)
+    for index in freed - {record.buffer for record in body.tensors}:
+        content.buffers[index].data = None
 
 
 def _signature(schema: Any, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Any:

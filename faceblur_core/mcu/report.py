@@ -28,7 +28,7 @@ class Report:
     simulated_pictures: int
     machine: str | None  #: QEMU's
     macs: int
-    fits: bool | None
+    fits: bool | None  #: None: it fits without its flash and stack, which were not measured
     layers: Mapping[str, int] = field(default_factory=dict)  #: instructions of each step
     rows: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)  #: of each tensor: most rows at a time, rows, bytes
     operators: Mapping[str, int] = field(default_factory=dict)
@@ -43,6 +43,7 @@ class Report:
 
     def as_markdown(self, board: Board) -> str:
         """Return ``report.md``."""
+        counted = f"counted in QEMU ({self.machine}), one picture" if self.machine else "one picture"
         rows = [
             (
                 "RAM",
@@ -54,7 +55,7 @@ class Report:
             ("of it stack", _kib(self.stack_bytes), "measured in the simulation"),
             ("flash", _of(self.flash_bytes, board.flash_bytes), "code, weights, constants, start-up code, as linked"),
             ("multiplications", f"{self.macs:,}", "planned"),
-            ("instructions", _count(self.instructions), f"counted in QEMU ({self.machine}), one picture"),
+            ("instructions", _count(self.instructions), counted),
             ("frames per second", _rates(board, self.instructions), assumption(board.core)),
             ("pictures compared", str(self.pictures), f"{self.simulated_pictures} of them on the simulated board too"),
             ("bytes that differ from tflite-micro", _count(self.mismatches), ""),

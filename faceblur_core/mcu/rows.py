@@ -199,7 +199,7 @@ class _Lowering:
                 return self._to_frame(sources[0], offset, table)
             if operator.kind in TABLES and len(tensor.shape) != 4:
                 return self._to_frame(sources[0], offset, _then(table_of(operator, self.graph), table))
-            if operator.kind == "CONCATENATION" and _in_sequence(operator, tensor):
+            if operator.kind == "CONCATENATION" and len(sources) == len(operator.inputs) and _in_sequence(operator, tensor):
                 size = 0
                 for source in sources:
                     size += self._to_frame(source, offset + size, table)

@@ -44,10 +44,11 @@ def from_component(name: str, component: HasNetwork, photos: Iterable[Image], co
 def float_model(component: HasNetwork) -> bytes:
     """Return a component's float network as a .tflite file that can be quantized.
 
-    :raises FaceblurError: if its backend cannot make one
+    :raises FaceblurError: if its backend cannot make one, or it is quantized in part
     """
     path = component.network_file
-    if path.suffix == ".tflite" and not parse(model := read_model(path)).is_int8():
+    if path.suffix == ".tflite" and not (graph := parse(model := read_model(path))).is_int8():
+        graph.check_float()
         return quantizable(model)  # networks with several outputs too, which backends do not run
     return quantizable(make_backend(path).to_tflite(path))
 
@@ -73,6 +74,7 @@ def from_file(path: Path, photos: Iterable[Image], count: int) -> Int8Network:
 
     :param count: of frames
     :raises UsageMistake: if there is no such file, or it does not take a picture
+    :raises FaceblurError: if it is no .tflite file, or quantized in part
     """
     model = read_model(path)
     try:
@@ -86,8 +88,10 @@ def from_file(path: Path, photos: Iterable[Image], count: int) -> Int8Network:
         raise UsageMistake(f"{path} does not take one picture of a fixed size (1 x H x W x C); make it anew with such an input")
     batches = [pixels(photo, (shape[1], shape[2], shape[3])) for photo in photos]
     if not graph.is_int8():
+        graph.check_float()
         model = quantize(quantizable(model), batches)
-    return Int8Network(path.stem, model, frames(parse(model), batches, count))
+    name = path.stem.encode(errors="replace").decode()  # it is written into the sources
+    return Int8Network(name, model, frames(parse(model), batches, count))
 
 
 def read_model(path: Path) -> bytes:

@@ -33,7 +33,7 @@ from faceblur_core.media.video import Encoding, VideoReader, is_video
 from faceblur_core.methods import Method
 from faceblur_core.pipeline import DetectAndObfuscate, close, model_files
 from faceblur_core.plugins import distribution_versions
-from faceblur_core.run.checks import checked_share
+from faceblur_core.run.checks import checked_share, hides
 from faceblur_core.run.jobs import RAW_PHOTOS, Job
 from faceblur_core.run.manifest import (
     DetectionsWriter,
@@ -336,7 +336,7 @@ class _Worker:
         """Return the photo with every frame anonymized (or drawn on, for a preview); fills in the row."""
         row.height, row.width = photo.frames[0].pixels.shape[:2]
         row.frames = len(photo.frames)
-        frames, found, hidden, pixels = [], [], 0.0, 0
+        frames, found, hidden, pixels, seen = [], [], 0.0, 0, False
         for frame in photo.frames:
             before = frame.rgb()
             started = time.perf_counter()
@@ -353,12 +353,13 @@ class _Worker:
                 frames.append(frame.with_hidden(before, result.image, result.mask))
             found.append(result.detections)
             hidden += masked * result.mask.size
+            seen = seen or hides(result.mask)
             pixels += result.mask.size
         row.detections = detections_to_json(found)
-        if hidden and not row.detections:  # the method hides without boxes; an empty list would mean that there is no face
+        if seen and not row.detections:  # the method hides without boxes; an empty list would mean that there is no face
             row.detections = None
         row.masked_share = round(hidden / pixels, 6)
-        row.outcome = "faces" if hidden or row.left_open else "no-face"
+        row.outcome = "faces" if seen or row.left_open else "no-face"
         recoloured = any(frame.mode != before.mode for frame, before in zip(frames, photo.frames, strict=True))
         return dataclasses.replace(photo, frames=tuple(frames), icc_profile=None if recoloured else photo.icc_profile)
 

@@ -10,6 +10,8 @@ import numpy as np
 from faceblur_core.errors import FaceblurError
 from faceblur_core.types import Anonymized, Image, Mask
 
+HIDDEN = 0.5  #: from this value of the mask on a pixel counts as hidden
+
 
 def checked_share(before: Image, result: Anonymized) -> float:
     """Return the mean of the mask.
@@ -31,17 +33,22 @@ def checked_share(before: Image, result: Anonymized) -> float:
     return share
 
 
+def hides(mask: Mask) -> bool:
+    """Return whether a mask hides anything: a value below 0.5 says that a pixel has changed a little, as whole networks do it."""
+    return bool(mask.size and mask.max() >= HIDDEN)
+
+
 def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
     """:raises FaceblurError: if a face was found and not hidden, or the picture is unchanged where the mask says otherwise."""
     found, mask = result.detections, result.mask
     boxes = found.boxes.tolist() if found is not None and found.mask is None else []
     to_hide = 0 if found is None else len(found) - sum(_outside(box, *mask.shape) for box in boxes)
-    if to_hide and highest < 0.5:
+    if to_hide and highest < HIDDEN:
         raise FaceblurError(f"the method found {to_hide} faces and hid nothing")
     changed = [_changed(box, before, result.image, mask) for box in boxes]
-    if any(changed) or highest < 0.5:
+    if any(changed) or highest < HIDDEN:
         return
-    inside = before[mask >= 0.5]
+    inside = before[mask >= HIDDEN]
     if np.array_equal(result.image, before) and np.ptp(inside, axis=0).any():  # what is flat may well stay as it is
         raise FaceblurError("the method says that it hid something, but the picture is unchanged")
 
@@ -61,6 +68,6 @@ def _changed(box: Sequence[float], before: Image, after: Image, mask: Mask) -> b
     if not flat and _outside(box, height, width):
         return False
     row, column = min((top + bottom) // 2, height - 1), min((left + right) // 2, width - 1)
-    if flat or (mask[row, column] < 0.5 and not (mask[top:bottom, left:right] >= 0.5).any()):
+    if flat or (mask[row, column] < HIDDEN and not (mask[top:bottom, left:right] >= HIDDEN).any()):
         raise FaceblurError(f"the method found a face at {[round(side, 1) for side in box]} and did not hide it")
     return bool((after[row, left:right] != before[row, left:right]).any())

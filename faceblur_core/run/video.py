@@ -20,7 +20,7 @@ from faceblur_core.errors import FaceblurError
 from faceblur_core.media.images import PREVIEW, SOFTWARE, Frame
 from faceblur_core.media.video import Encoding, Picture, VideoReader, VideoWriter, written_video
 from faceblur_core.pipeline import DetectAndObfuscate
-from faceblur_core.run.checks import checked_share
+from faceblur_core.run.checks import checked_share, hides
 from faceblur_core.run.manifest import GivenRow, Row, detections_of, detections_to_json
 from faceblur_core.run.people import OPEN, Sightings, Verdicts, Who, without
 from faceblur_core.run.preview import draw_preview
@@ -105,7 +105,7 @@ class VideoRun:
                     if progress:
                         progress(item.picture.time, reader.seconds)
             row.left_open = hider.left_open
-            row.outcome = "faces" if hider.hidden or hider.left_open else "no-face"
+            row.outcome = "faces" if hider.any_hidden or hider.left_open else "no-face"
             if self.fail_on_no_face and row.outcome == "no-face":
                 raise FaceblurError("no face was found, and --fail-on-no-face says that there is one; nothing was written")
         row.frames, row.masked_share = hider.frames, round(hider.hidden / max(1, hider.frames), 6)
@@ -334,6 +334,7 @@ class Hider:
         self._held: Mask | None = None  #: the last pixel mask
         self.frames = 0
         self.hidden = 0.0  #: sum of the masks' means
+        self.any_hidden = False
         self.left_open = 0  #: faces left open because of who they are, counted once per picture
 
     def hide(self, found: _Found) -> Tracked | None:
@@ -360,6 +361,7 @@ class Hider:
         assert result is not None
         share = checked_share(rgb, result)
         self.hidden += share
+        self.any_hidden = self.any_hidden or hides(result.mask)
         if self._watch:
             self._watch(found.picture.index, rgb, result)
         with self._clock("convert"):

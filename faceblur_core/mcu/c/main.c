@@ -13,8 +13,9 @@ static int8_t out[NET_OUTPUT_BYTES] __attribute__((aligned(16)));
 #endif
 
 /*
- * Fill NET_INPUT_BYTES bytes. A pixel value v of 0..255 is stored as v / 255 / NET_INPUT_SCALE + NET_INPUT_ZERO, rounded;
- * where the scale is 1/255 and the zero point -128 that is v - 128.
+ * Fill NET_INPUT_BYTES bytes. A value x is stored as x / NET_INPUT_SCALE + NET_INPUT_ZERO, rounded. Of most networks x is
+ * v / 255 for a pixel value v of 0..255 (where the scale is 1/255 and the zero point -128 that is v - 128); of those that were
+ * trained on -1..1, such as BlazeFace, whose scale is about 2/255, it is v / 127.5 - 1.
  */
 static void camera_read(int8_t *to)
 {

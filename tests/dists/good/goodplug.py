@@ -41,6 +41,8 @@ class Wipe:
     def __call__(self, image):
         hide = bool((image[0, 0] == 200).all())
         mask = np.full(image.shape[:2], hide, np.float32)
+        if self.level == 1:  # every pixel changes a little, as in the output of a network
+            return Anonymized(image ^ 1, np.maximum(mask, np.float32(0.004)))
         return Anonymized(np.full_like(image, self.level) if hide else image, mask)
 
 
