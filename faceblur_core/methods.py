@@ -175,7 +175,8 @@ def _spec(text: str, plugins: Plugins) -> str:
     for name in names:
         if name not in plugins.names("detector"):
             if name in plugins.names("anonymizer") or name in named_methods():
-                raise UsageMistake(f"{name!r} is a whole method: it stands alone, not within {text!r}")
+                within = "another method file" if name == text else repr(text)
+                raise UsageMistake(f"{name!r} is a whole method: it stands alone, not within {within}")
             known = [*plugins.names("detector"), *plugins.names("anonymizer"), *named_methods()]
             broken = [info.name for info in plugins.infos if info.status == "error"]
             hint = f" A plugin could not be loaded ({', '.join(broken)}): see faceblur plugins." if broken else ""

@@ -127,6 +127,12 @@ def test_a_whole_method_stands_alone(install):
             find_method(text, {}, installed_plugins())
 
 
+def test_a_method_file_is_not_within_another(tmp_path):
+    (tmp_path / "mine.yaml").write_text("method: careful\n")
+    with pytest.raises(UsageMistake, match="'careful' is a whole method: it stands alone, not within another method file"):
+        find_method(str(tmp_path / "mine.yaml"), {}, installed_plugins())
+
+
 def test_a_mistake_in_a_method_file_is_told_where_it_is_described(cli, tmp_path):
     (tmp_path / "odd.yaml").write_text("method: haar\noptions: {detector: {scale_factr: 1.2}}\n")
     result = cli("methods", tmp_path / "odd.yaml")

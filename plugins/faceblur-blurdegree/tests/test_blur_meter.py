@@ -233,6 +233,9 @@ def test_assess_without_weights_without_pictures_and_with_bad_files_is_one_line(
     (photos / "bad.jpg").write_bytes(b"no picture")
     code, said = lines(photos / "bad.jpg", "--set", f"weights={bright}")
     assert code == 1 and "bad.jpg: not a picture" in said and "\n" not in said
+    (photos / "clip.mp4").write_bytes(b"a video")
+    code, said = lines(photos / "clip.mp4", "--set", f"weights={bright}")
+    assert code == 1 and said.endswith("clip.mp4: a video, which faceblur verify looks at") and "\n" not in said
     cv2.imwrite(str(photos / "large.png"), np.zeros((1000, 1100), np.uint8))
     code, said = lines(photos / "large.png", "--set", f"weights={bright}", "--max-megapixels", 1)
     assert code == 1 and said.endswith("large.png: 1100 x 1000 pixels are more than 1 megapixels (--max-megapixels)")
