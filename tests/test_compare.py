@@ -322,6 +322,23 @@ def test_damaged_and_half_written_cache_entries_are_measured_again(compare, tmp_
         assert jobs(result) == ["copy"] and (other / "table.csv").read_bytes() == (folder / "table.csv").read_bytes()
 
 
+def test_a_run_that_is_told_to_end_starts_no_more_and_leaves_nothing_running(tiny, tmp_path):
+    """By a signal to it alone, as a service manager sends it: what it started is told by nobody else."""
+    config = {"methods": [odd("slow"), "copy"], "testsets": ["tiny"], "metrics": CHEAP, "cost_photos": 0, "resamples": 20}
+    (tmp_path / "slow.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "faceblur_core", "compare", "slow.yaml", "-o", "ended", "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path)
+    for _ in range(600):
+        if list(tmp_path.glob("cache/compare/.job-*/spec.json")):
+            break
+        time.sleep(0.1)
+    [folder] = tmp_path.glob("cache/compare/.job-*")
+    process.terminate()
+    out, said = process.communicate(timeout=60)  # not the 600 seconds that the method takes
+    assert process.returncode == -signal.SIGTERM and said.endswith(b"faceblur: interrupted\n") and out == b""
+    assert not folder.exists() and not list(tmp_path.glob("ended/*/run.json"))
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_leaves_nothing_that_is_taken_for_a_result(compare, tiny, tmp_path, end):
     config = {"methods": [odd("slow")], "testsets": ["tiny"], "metrics": CHEAP, "cost_photos": 0, "resamples": 20}

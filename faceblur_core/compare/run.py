@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def run_jobs(plan: Plan, workers: int, *, fresh: bool = False, say: Callable[[st
     :param say: is told each job that is done; from any thread, one at a time
     :raises FaceblurError: if the cache cannot be written
     """
-    results, lock = Results(plan), threading.Lock()
+    results, lock, stop = Results(plan), threading.Lock(), threading.Event()
     work: list[tuple[Job, Callable[[Done], None]]] = []
     for metric, testset in _calibrations(plan):
         job = _calibration_job(metric, testset)
@@ -87,13 +88,21 @@ def run_jobs(plan: Plan, workers: int, *, fresh: bool = False, say: Callable[[st
                 work.append((job, lambda done, w=where: results.measured.__setitem__(w, done)))  # type: ignore[misc]
 
     def one(item: tuple[Job, Callable[[Done], None]]) -> None:
-        done = _do(item[0], fresh=fresh)
+        done = _do(item[0], stop, fresh=fresh)
         with lock:
+            if stop.is_set():
+                return
             item[1](done)
             say(f"{item[0].label}: {done.error or ('kept from an earlier run' if done.cached else 'done')}")
 
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         list(pool.map(one, work))
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     results.measured = dict(sorted(results.measured.items()))  # not in the order in which they ended
     for entry in plan.entries:  # one after the other and alone, for time is measured
         if entry.method and plan.config.cost_photos:
@@ -197,14 +206,14 @@ def _file_of_option(value: Any) -> Path | None:
     return named_file(value) if isinstance(value, (str, Path)) and 0 < len(str(value)) < 1000 else None
 
 
-def _do(job: Job, *, fresh: bool) -> Done:
+def _do(job: Job, stop: threading.Event, *, fresh: bool) -> Done:
     kept = cache_folder() / "compare" / job.key
     if not fresh and (earlier := _kept(kept)):
         return earlier
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".job-", dir=kept.parent) as name:
-            done = _measure(dataclasses.replace(job.spec, remember=not fresh), Path(name))
+            done = _measure(dataclasses.replace(job.spec, remember=not fresh), Path(name), stop)
             if not (done.error or sample_errors(done) or done.result.get("metric_errors")):  # a cause may be gone next time
                 _keep(Path(name), kept)
             return done
@@ -212,20 +221,31 @@ def _do(job: Job, *, fresh: bool) -> Done:
         raise FaceblurError(f"{error.filename or kept.parent}: {error.strerror}; FACEBLUR_CACHE names another folder") from None
 
 
-def _measure(spec: Spec, folder: Path) -> Done:
+def _measure(spec: Spec, folder: Path, stop: threading.Event) -> Done:
     """Do a job in a process of its own. What it says goes to a file: a pipe would be held open by what it leaves running."""
     (folder / "spec.json").write_text(spec.to_json())
     command = [sys.executable, "-m", "faceblur_core.compare.job", str(folder / "spec.json"), str(folder)]
     with (folder / "said").open("w+b") as said:
-        code = subprocess.call(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env={**os.environ, **ONE_THREAD}
-        )
+        code = _run(command, said, stop)
         if (folder / RESULT).is_file():
             return _read(folder, cached=False)
         said.seek(-min(said.tell(), 2000), os.SEEK_END)
         lines = [line for line in said.read().decode(errors="replace").splitlines() if line.strip()] or [""]
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     return Done({"error": f"its process ended with {how}: {lines[-1][:200]}"}, {}, cached=False)
+
+
+def _run(command: Sequence[str], said: IO[bytes], stop: threading.Event) -> int:
+    """Run a command and return its exit code; it is killed when ``stop`` is set, and when waiting for it is interrupted."""
+    environment = {**os.environ, **ONE_THREAD}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, env=environment) as process:
+        try:
+            while process.poll() is None and not stop.is_set():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.2)
+        finally:
+            process.kill()
+        return process.wait()
 
 
 def _kept(folder: Path) -> Done | None:
