@@ -214,6 +214,19 @@ def meter(monkeypatch):
             return [image[1, 1, 0] / 250 for _ in faces]
 
     monkeypatch.setattr("faceblur_core.compare.assess.BlindMeter", Meter)
+    monkeypatch.setattr("faceblur_core.compare.assess.LEAST", 4)
+
+
+def test_a_face_that_is_too_small_to_be_judged_is_told_without_originals(cli, folders, meter, monkeypatch):
+    monkeypatch.setattr("faceblur_core.compare.assess.LEAST", 5)
+    picture = bright()
+    picture[1, 1] = 250
+    put(folders[1] / "small.png", picture)
+    result = cli("verify", "out", "--judge", "corner")
+    assert (
+        result.code == 1 and result.err == "faceblur: small.png: face at 0 0 4 4 (corner 1.00) is found: too small to be judged\n"
+    )
+    assert "0 faces were found that are protected" in result.out
 
 
 def test_without_originals_faces_that_are_blurred_enough_are_no_problem(cli, folders, meter):
@@ -469,5 +482,5 @@ def test_the_report_is_whole_or_not_there(verify, folders, monkeypatch):
 
     monkeypatch.setattr("faceblur_core.media.files.os.replace", full)
     result = verify("--json", "report.json")
-    assert (result.code, result.err) == (1, "faceblur: report.json: No space left on device\n")
+    assert (result.code, result.err) == (1, "faceblur: report.json cannot be written (No space left on device)\n")
     assert not list(Path().glob("*report*")) and not list(Path().glob(".faceblur*"))

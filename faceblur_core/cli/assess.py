@@ -24,6 +24,7 @@ from faceblur_core.cli.output import (
 if TYPE_CHECKING:
     from faceblur_core.compare.assess import Assessed
 
+SMALL = "too small to say"
 VERDICTS = {True: "protected", False: "not protected", None: "-"}
 
 
@@ -50,8 +51,9 @@ def assess(
     """Tell how blurred each face in PHOTOS (files, folders) is, without the originals.
 
     The degree is how much of a face's identity is lost, to a network that has learned it from a face recogniser: 0 is sharp, 1 is
-    like somebody else. From the network's threshold on, a face counts as protected. Only faces that a detector still finds are
-    judged. The exit code is 1 if a face is not protected or a picture cannot be read.
+    like somebody else. From the network's threshold on, a face counts as protected, but not if it is lower than 40 pixels, for
+    such faces look blurred as they are. Only faces that a detector still finds are judged. The exit code is 1 if a face is not
+    protected or a picture cannot be read.
 
     \b
     faceblur assess public/ --set weights=model.onnx --json assessed.json
@@ -80,6 +82,8 @@ def assess(
 
 
 def _tell(items: Sequence[Assessed], threshold: float) -> None:
+    from faceblur_core.compare.assess import LEAST, too_small
+
     rows = []
     for item in items:
         name = printable(str(item.path))
@@ -87,7 +91,8 @@ def _tell(items: Sequence[Assessed], threshold: float) -> None:
             click.echo(f"faceblur: {name}: {item.fault}", err=True)
         for face in item.faces:
             box = " ".join(f"{side:.0f}" for side in face.box)
-            rows.append((name, str(face.frame), box, f"{face.degree:.3f}", VERDICTS[face.protected]))
+            verdict = SMALL if face.protected is False and too_small(face.box) else VERDICTS[face.protected]
+            rows.append((name, str(face.frame), box, f"{face.degree:.3f}", verdict))
     print_table(("picture", "frame", "face", "degree", ""), rows)
     faces = [face for item in items for face in item.faces]
     text = f"{len(items)} pictures, {len(faces)} faces"
@@ -95,7 +100,8 @@ def _tell(items: Sequence[Assessed], threshold: float) -> None:
         click.echo(f"\n{text}; the network says no threshold: give one with --set threshold=0.7")
     else:
         open_ = sum(face.protected is False for face in faces)
-        click.echo(f"\n{text}, {open_} not protected (degree below {threshold:.3f})")
+        small = f", or lower than {LEAST} pixels" if any(row[-1] == SMALL for row in rows) else ""
+        click.echo(f"\n{text}, {open_} not protected (degree below {threshold:.3f}{small})")
 
 
 def _write(report: Path, items: Sequence[Assessed], threshold: float, detectors: Sequence[str]) -> None:

@@ -49,7 +49,8 @@ def verify(
     files without a counterpart, of another size, and such as cannot be read. All frames of animations are looked at, and the
     pictures of videos, where a face is told once for as long as it is followed. The exit code is 1 if there is anything to tell.
 
-    Without originals every face that a judge finds is told, unless it is so blurred that it is protected: see faceblur assess.
+    Without originals every face that a judge finds is told, unless it is so blurred that it is protected, and not
+    too small to say so: see faceblur assess.
 
     A detector that hid the faces seldom finds what it has missed: name judges that it does not consist of.
 

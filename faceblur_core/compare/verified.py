@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from faceblur_core.compare.assess import too_small
 from faceblur_core.types import box_iou
 
 SAME = 0.4  #: intersection over union at which two boxes are of one face
@@ -118,7 +119,8 @@ class _Course:
                 when = f" in {len(self.faces)} pictures from {first.time:.2f} s to {last.time:.2f} s"
         what = f" is {'still ' if self.in_original else ''}found" if self.found else " of the original"
         if self.degree is not None:
-            what += f": not protected, degree of blur {self.degree:.2f}"
+            small = all(too_small(face.box) for face in self.faces)
+            what += ": too small to be judged" if small else f": not protected, degree of blur {self.degree:.2f}"
         return f"{first}{when}{what}" + (": nothing was hidden there" if self.unhidden else "")
 
 

@@ -164,10 +164,10 @@ class Look:
                 continue
             image = view.rgb()
             found = self.judges(image, view.number, view.time)
-            degrees = meter(image, [box_ellipse(*face.box, *view.size) for face in found])
+            places = [box_ellipse(*face.box, *view.size) for face in found]
             item.still_found += [
-                StillFound(face, degree=degree, protected=bool(meter.protected(degree)))
-                for face, degree in zip(found, degrees, strict=True)
+                StillFound(face, degree=degree, protected=bool(meter.protected(degree, place)))
+                for face, place, degree in zip(found, places, meter(image, places), strict=True)
             ]
 
     def _beside(self, item: Verified) -> None:

@@ -216,6 +216,11 @@ def test_assess_tells_each_face_and_whether_it_is_protected(photos, bright, tmp_
     assert face["box"][0] < 222 < face["box"][2] and said["pictures"][1]["faces"] == []
     fine = faceblur(*run, "--set", f"weights={bright}", "--set", "threshold=0", cwd=tmp_path, cache=tmp_path / "cache")
     assert fine.returncode == 0 and "0 not protected" in fine.stdout
+    height = round(face["box"][3] - face["box"][1])
+    cv2.imwrite(str(photos / "a.png"), cv2.resize(cv2.imread(str(photos / "a.png")), None, fx=(f := 32 / height), fy=f))
+    small = faceblur(*run, "--set", f"weights={bright}", "--set", "threshold=0", cwd=tmp_path, cache=tmp_path / "cache")
+    assert small.returncode == 1 and "too small to say" in small.stdout
+    assert "1 not protected (degree below 0.000, or lower than 40 pixels)" in small.stdout
 
 
 def test_assess_without_weights_without_pictures_and_with_bad_files_is_one_line(photos, bright, tmp_path):
