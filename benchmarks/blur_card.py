@@ -79,7 +79,7 @@ Moved along one angle, and along any:
 
 `faceblur compare blind` hides the faces of three test sets by every method. Does the network, which sees only the result,
 decide as the cosine between result and original does, whose calibrated threshold is {cosine:.3f}? `too trusting`: the share of
-faces that the network calls protected and the cosine does not. First the faces of 40 pixels and more, then the smaller ones.
+faces that the network calls protected and the cosine does not. First the faces of {least} pixels and more, then the smaller ones.
 
 {agreement}
 

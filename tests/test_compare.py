@@ -334,7 +334,7 @@ def test_a_run_that_is_told_to_end_starts_no_more_and_leaves_nothing_running(tin
         time.sleep(0.1)
     [folder] = tmp_path.glob("cache/compare/.job-*")
     process.terminate()
-    out, said = process.communicate(timeout=60)  # not the 600 seconds that the method takes
+    out, said = process.communicate(timeout=60)  # the method takes a minute for each of four photos
     assert process.returncode == -signal.SIGTERM and said.endswith(b"faceblur: interrupted\n") and out == b""
     assert not folder.exists() and not list(tmp_path.glob("ended/*/run.json"))
 

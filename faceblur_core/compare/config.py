@@ -66,6 +66,8 @@ class Plan:
     entries: tuple[Entry, ...]
     testsets: tuple[TestSet, ...]
     metrics: tuple[MetricSpec, ...]
+    calibration: TestSet | None  #: whose different people set thresholds
+    training: Mapping[str, TestSet]  #: what ``train_on`` names, by that name
 
     def metrics_on(self, testset: TestSet) -> list[MetricSpec]:
         """Return the metrics that make sense on a test set: some need clips."""
@@ -97,12 +99,12 @@ def plan(config: CompareConfig, plugins: Plugins) -> Plan:
         if not testset.rows:
             raise UsageMistake(f"test set {testset.title} holds no photo")
     metrics = tuple(_metrics(config, plugins))
-    for name in filter(None, [config.calibration, *(str(spec.options.get("train_on") or "") for spec in metrics)]):
-        open_testset(name)  # a mistake shows now
+    calibration = open_testset(config.calibration) if config.calibration else None
+    training = {name: open_testset(name) for spec in metrics if (name := str(spec.options.get("train_on") or ""))}
     for_clips = [spec.name for spec in metrics if spec.clips and spec.name in config.metrics]
     if for_clips and not any(testset.of_clips for testset in testsets):
         raise UsageMistake(f"metric {for_clips[0]!r} is for test sets of clips, such as moving")
-    return Plan(config, entries, testsets, metrics)
+    return Plan(config, entries, testsets, metrics, calibration, training)
 
 
 def _once(names: Sequence[str], message: str) -> None:

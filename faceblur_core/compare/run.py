@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from faceblur_core.compare.remembered import DAMAGED, backends_of, code_digest, 
 from faceblur_core.errors import FaceblurError
 from faceblur_core.methods import Method
 from faceblur_core.plugins import distribution_versions, installed_plugins
-from faceblur_core.testsets.format import TestSet, open_testset
+from faceblur_core.testsets.format import TestSet
 from faceblur_core.weights import cache_folder, named_file, present, sha256_of
 
 
@@ -62,7 +62,6 @@ class Results:
     costs: dict[str, Done] = field(default_factory=dict)  #: by row's name
     thresholds: dict[str, dict[str, float]] = field(default_factory=dict)  #: by metric
     threshold_errors: dict[str, str] = field(default_factory=dict)  #: by metric
-    training: dict[str, str] = field(default_factory=dict)  #: titles of the test sets that ``train_on`` names
 
 
 def run_jobs(plan: Plan, workers: int, *, fresh: bool = False, say: Callable[[str], None] = lambda _: None) -> Results:
@@ -77,9 +76,7 @@ def run_jobs(plan: Plan, workers: int, *, fresh: bool = False, say: Callable[[st
     for metric, testset in _calibrations(plan):
         job = _calibration_job(metric, testset)
         work.append((job, lambda done, m=metric: _take_thresholds(results, m.name, done)))  # type: ignore[misc]
-    training = {name: open_testset(name) for spec in plan.metrics if (name := str(spec.options.get("train_on") or ""))}
-    results.training = {name: testset.title for name, testset in training.items()}
-    extra = _only_training(plan, training.values())
+    extra = _only_training(plan)
     for entry in _each_detector_first(plan.entries):
         for testset in [*plan.testsets, *extra]:
             if entry.method:
@@ -131,17 +128,16 @@ def _take_thresholds(results: Results, metric: str, done: Done) -> None:
 
 
 def _calibrations(plan: Plan) -> list[tuple[MetricSpec, TestSet]]:
-    if not plan.config.calibration:
+    if not plan.calibration:
         return []
-    testset = open_testset(plan.config.calibration)
     plugins = installed_plugins()
-    return [(spec, testset) for spec in plan.metrics if hasattr(plugins.factory("metric", spec.name), "calibrate")]
+    return [(spec, plan.calibration) for spec in plan.metrics if hasattr(plugins.factory("metric", spec.name), "calibrate")]
 
 
-def _only_training(plan: Plan, training: Iterable[TestSet]) -> list[TestSet]:
+def _only_training(plan: Plan) -> list[TestSet]:
     """Return test sets that only serve attacks to learn from."""
     known = {testset.title for testset in plan.testsets}
-    return list({testset.title: testset for testset in training if testset.title not in known}.values())
+    return list({testset.title: testset for testset in plan.training.values() if testset.title not in known}.values())
 
 
 def _job(plan: Plan, entry: Entry, testset: TestSet, *, trained_only: bool) -> Job:

@@ -211,7 +211,7 @@ def observations(done: Done, metric: str, samples: int) -> list[dict[str, NDArra
 
 def _training(results: Results, name: str, spec: MetricSpec) -> list[dict[str, NDArray[Any]]]:
     wanted = spec.options.get("train_on")
-    done = results.measured.get((name, results.training[str(wanted)])) if wanted else None
+    done = results.measured.get((name, results.plan.training[str(wanted)].title)) if wanted else None
     if done is None:
         return []
     if done.error:

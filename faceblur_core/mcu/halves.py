@@ -32,9 +32,9 @@ def quantizable(model: bytes) -> bytes:
             body.tensors[operator.outputs[0]].buffer = len(content.buffers)
             content.buffers.append(buffer)
             widened.add(operator.index)
-    _drop_unused(body, content, widened)
     if not widened and content.signatureDefs:
         return model
+    _drop_unused(body, content, widened)
     if not content.signatureDefs:
         content.signatureDefs = [_signature(schema, graph.inputs, graph.outputs)]
     builder = flatbuffers.Builder(len(model))

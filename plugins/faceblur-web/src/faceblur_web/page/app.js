@@ -77,18 +77,18 @@ function describeObfuscator() {
   $("obfuscator-hint").textContent = offer.methods.find((item) => item.kind === "obfuscator" && item.name === $("obfuscator").value)?.summary ?? "";
 }
 
-/** Return what is chosen: [{method, settings, dropped, key}]. */
+/** Return what is chosen: [{method, settings, key}]. */
 function chosen() {
   const grow = Number($("grow").value).toFixed(1);
   return [...document.querySelectorAll("[name=method]:checked")].map((box) => {
     const detector = box.dataset.kind === "detector";
     const method = detector ? `${box.value}+${$("obfuscator").value}` : box.value;
     const settings = detector && grow !== "1.4" ? [`mask.grow=${grow}`] : [];
-    return { method, settings, dropped: [], key: [method, ...settings].join(" ") };
+    return { method, settings, key: [method, ...settings].join(" ") };
   });
 }
 
-/** Return the same for one file: of a video sound or subtitles may be left out. */
+/** Return the same for one file, with what is `dropped` of it: of a video sound or subtitles may be left out. */
 function forFile(wanted, photo) {
   const dropped = photo.video ? ["audio", "subtitles"].filter((name) => !$(name).checked) : [];
   return wanted.map((want) => ({ ...want, dropped, key: [want.key, ...dropped.map((name) => `no-${name}`)].join(" ") }));
