@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.training import precision
 from faceblur_core.training.command import given_config
 from faceblur_core.training.config import TrainingConfig, as_yaml, checked, load_config
 from faceblur_core.training.data import identity
@@ -71,6 +72,7 @@ def test_a_run_and_what_it_leaves(tmp_path, capsys):
     Run.train(CONFIG, tmp_path)
     assert [float(row["val_score"]) for row in rows(tmp_path)] == CONFIG.scores
     facts = json.loads((tmp_path / "run.json").read_text())
+    assert facts["precision"] == "float32"  # nothing said otherwise
     assert facts["best"]["epoch"] == 5 and facts["versions"]["abacus"] == "3" and facts["data"]["train"] == 4
     assert (tmp_path / "best.txt").read_text() == "6.25"
     assert {path.name for path in (tmp_path / "curves").iterdir()} == {"loss.png", "score.png"}
@@ -126,6 +128,30 @@ def test_a_file_that_cannot_be_written_is_one_error_and_leaves_nothing(tmp_path)
 def test_a_loss_that_is_no_number(tmp_path):
     with pytest.raises(FaceblurError, match="epoch 1: the loss is no number any more"):
         Run.train(dataclasses.replace(CONFIG, scores=[float("nan")] * 5), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "device", "computed"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx avx2 f16c\n", "cpu", "float32"),
+        ("processor : 0\nflags\t\t: fpu avx avx2 f16c\n", "cuda:0", "bfloat16"),
+        ("processor : 0\nflags\t\t: fpu avx2 avx512f avx512bw\n", "cpu", "bfloat16"),
+        ("processor : 0\nFeatures\t: fp asimd\n", "cpu", "bfloat16"),  # ARM
+        (None, "cpu", "bfloat16"),  # not Linux
+    ],
+)
+def test_16_bits_only_where_the_processor_has_them(tmp_path, monkeypatch, capsys, cpuinfo, device, computed):
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    if cpuinfo is not None:
+        precision.CPUINFO.write_text(cpuinfo)
+    assert precision.computed_in("float32", device) == "float32" and capsys.readouterr() == ("", "")
+    assert precision.computed_in("bfloat16", device) == computed
+    said = capsys.readouterr()
+    assert (
+        said.out == ""
+        and said.err.count("\n") == (computed == "float32")
+        and ("precision=bfloat16" in said.err) == bool(said.err)
+    )
 
 
 def test_step_rates():

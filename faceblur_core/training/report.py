@@ -48,6 +48,7 @@ def run_facts(
     best_epoch: int,
     *,
     seed: int,
+    precision: str,
     data: Mapping[str, Any],
     parameters: int,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def run_facts(
 
     :param distribution: of the trainer; its version comes first, then ``versions`` of what it trained with
     :param best_epoch: from 1
+    :param precision: what the network computed in, which may not be what the configuration wished
     :param data: what tells this data set from others, ``train`` (how many pictures) among it; see ``data.identity``
     """
     seconds = sum(row["seconds"] for row in log)
@@ -63,6 +65,7 @@ def run_facts(
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "seed": seed,
+        "precision": precision,
         "data": data,
         "parameters": parameters,
         "epochs": len(log),

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import C, TrainingConfig, as_yaml, load_config
+from faceblur_core.training.precision import FLOAT32
 from faceblur_core.training.report import Row, replace, run_facts, write_report, write_text
 
 
@@ -40,6 +41,8 @@ class TrainingRun(ABC, Generic[C]):
     judged_by: ClassVar[str]  #: the column of the log that tells the best epoch
     higher_is_better: ClassVar[bool] = False
     distribution: ClassVar[str]  #: whose version run.json states first
+
+    precision = FLOAT32  #: what the network computes in; a trainer with a choice sets it in :meth:`set_up`, see ``computed_in``
 
     def __init__(self, config: C, out_dir: Path, *, progress: bool = True) -> None:
         """Begin a run, or go on with what ``out_dir`` holds.
@@ -185,6 +188,7 @@ class TrainingRun(ABC, Generic[C]):
             self.log,
             self.best_epoch(),
             seed=self.config.seed,
+            precision=self.precision,
             data=self.data,
             parameters=self.parameters(),
         )

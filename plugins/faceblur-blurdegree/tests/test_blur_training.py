@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
+from torch import nn
 
 from faceblur_blurdegree import training
 from faceblur_blurdegree.backbones import BACKBONES
@@ -28,6 +29,7 @@ from faceblur_blurdegree.network import Degree, DegreeNetwork, centres, degree_o
 from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.testing import TrainerContract
+from faceblur_core.training import precision
 from faceblur_core.training.config import load_config
 
 ROOT = Path(__file__).parents[3]
@@ -281,6 +283,18 @@ def test_a_run_learns_and_leaves_its_files(whole, config, data):
     meter, labelled = load_meter(whole / "model.onnx"), load_split(data, "val")
     assert np.abs(meter(labelled.faces) - labelled.degrees).mean() == pytest.approx(float(best["val_mae"]), abs=5e-3)
     assert (meter.threshold, meter.margin) == (0.6, 1.3)  # of the data set
+
+
+@pytest.mark.parametrize(("flags", "computed"), [("avx2 avx512bw", torch.bfloat16), ("avx2", torch.float32)])
+def test_it_computes_in_16_bits_where_they_are_wished_and_there(config, tmp_path, monkeypatch, flags, computed):
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    run = training._Run(dataclasses.replace(config, precision="bfloat16"), tmp_path / "run")
+    seen = set()
+    convolution = next(part for part in run.network.modules() if isinstance(part, nn.Conv2d))
+    convolution.register_forward_hook(lambda _layer, _given, made: seen.add(made.dtype))
+    run._step(*next(iter(run.validation.epoch(0))), None)
+    assert seen == {computed} and run.precision == str(computed).removeprefix("torch.")
 
 
 def test_an_interrupted_run_ends_as_if_it_had_not_been(config, whole, tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import TrainerContract
+from faceblur_core.training import precision
 from faceblur_core.training.config import load_config
 from faceblur_yolo import augment, backbone, training
 from faceblur_yolo.augment import Effects, add_effects
@@ -161,7 +162,10 @@ def test_an_interrupted_run_goes_on(config, tmp_path, monkeypatch):
     assert state["last"] == "epoch-2.pt" and {path.name for path in (tmp_path / "checkpoint").glob("*.pt")} == {"epoch-2.pt"}
 
 
-def test_on_a_cpu_it_computes_in_16_bits_where_they_are_wished_and_says_nothing(config, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(("flags", "computed"), [("avx2 avx512bw", torch.bfloat16), ("avx2", torch.float32)])
+def test_on_a_cpu_it_computes_in_16_bits_where_they_are_wished_and_there(config, tmp_path, monkeypatch, capfd, flags, computed):
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
     seen, real = set(), nn.Conv2d.forward
 
     def forward(layer, x):
@@ -170,10 +174,13 @@ def test_on_a_cpu_it_computes_in_16_bits_where_they_are_wished_and_says_nothing(
         return real(layer, x)
 
     monkeypatch.setattr(nn.Conv2d, "forward", forward)
-    training.train(dataclasses.replace(config, epochs=1, precision="bfloat16", cache="ram"), tmp_path, progress=False)
-    assert seen == {torch.bfloat16} and capfd.readouterr() == ("", "")
-    weights = torch.load(tmp_path / "checkpoint" / "epoch-1.pt", weights_only=False)["ema"]
-    assert "forward" not in vars(weights) and len(rows(tmp_path)) == 1
+    run = tmp_path / "run"
+    training.train(dataclasses.replace(config, epochs=1, precision="bfloat16", cache="ram"), run, progress=False)
+    said = capfd.readouterr()
+    assert seen == {computed} and said.out == "" and said.err.count("\n") == (computed == torch.float32)
+    assert json.loads((run / "run.json").read_text())["precision"] == str(computed).removeprefix("torch.")
+    weights = torch.load(run / "checkpoint" / "epoch-1.pt", weights_only=False)["ema"]
+    assert "forward" not in vars(weights) and len(rows(run)) == 1
 
 
 def test_a_finished_run_is_only_written_again(whole, config, capsys):

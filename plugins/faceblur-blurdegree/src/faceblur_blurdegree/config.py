@@ -50,7 +50,9 @@ class TrainConfig(TrainingConfig):
     )
     frozen: Annotated[int, Ge(0), Le(18)] = option(0, "mobilefacenet: so many of its first layers stay as they are")
     device: Literal["cpu", "cuda"] = option("cpu", "where to train; only on cpu is a resumed run the same to the bit")
-    precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 computes in 16 bits, keeps 32")
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "bfloat16 computes in 16 bits, keeps 32; not on x86 without AVX-512"
+    )
     threads: Annotated[int, Ge(0), Le(256)] = option(0, "of the CPU; 0: as PyTorch likes. Another number is another rounding")
     clip: Annotated[float, Gt(0), Le(1e6)] = option(5.0, "greatest norm of the gradient")
 

@@ -28,6 +28,7 @@ from faceblur_blurdegree.losses import absolute_error, loss
 from faceblur_blurdegree.mobilefacenet import MobileFaceNet, load_recogniser
 from faceblur_blurdegree.network import DegreeNetwork, degree_of, load_network, save_network, take_weights
 from faceblur_core.errors import UsageMistake
+from faceblur_core.training.precision import computed_in
 from faceblur_core.training.run import TrainingRun
 from faceblur_core.training.schedule import plateau_rate, step_rates
 from faceblur_core.types import Floats
@@ -48,6 +49,7 @@ class _Run(TrainingRun[TrainConfig]):
             raise UsageMistake("device=cuda: PyTorch finds no GPU here")
         if config.threads:
             torch.set_num_threads(config.threads)
+        self.precision = computed_in(config.precision, config.device)
         self.facts = facts(Path(config.data))  # of the model file: told now if they are wrong, not after the last epoch
         splits = [load_split(Path(config.data), split) for split in ("train", "val")]
         self.batches, self.validation = Batches(splits[0], config, augment=True), Batches(splits[1], config, augment=False)
@@ -86,7 +88,7 @@ class _Run(TrainingRun[TrainConfig]):
         device = self.config.device
         x = torch.from_numpy(faces).to(device, memory_format=torch.channels_last)
         truth = torch.from_numpy(degrees).to(device)
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16"):
             output = self.network(x)
         output = output.float()
         losses = loss(output, truth, self.config)

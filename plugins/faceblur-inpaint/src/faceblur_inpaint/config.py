@@ -27,7 +27,9 @@ class TrainConfig(TrainingConfig):
     base: Annotated[int, Ge(1), Le(128)] = option(64, "channels of the first level; the paper has 64")
     channels: Annotated[int, Predicate(one_or_three)] = option(1, "1: the network sees grey; 3: red, green and blue")
     weights: str = option("", "start from this .pt file; empty: from random weights")
-    precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 computes in 16 bits, keeps 32")
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "bfloat16 computes in 16 bits, keeps 32; not on x86 without AVX-512"
+    )
     device: Literal["cpu", "cuda"] = option("cpu", "where to train; only on cpu is a resumed run the same to the bit")
     threads: Annotated[int, Ge(0), Le(256)] = option(0, "of the CPU; 0: as PyTorch likes. Another number is another rounding")
     half_size_epochs: Count = option(0, "so many first epochs see pictures of half the side, about four times as fast")

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from faceblur_core.errors import UsageMistake
 from faceblur_core.training.data import identity
+from faceblur_core.training.precision import computed_in
 from faceblur_core.training.run import TrainingRun
 from faceblur_core.training.schedule import plateau_rate, step_rates
 from faceblur_core.types import Floats
@@ -49,6 +50,7 @@ class _Run(TrainingRun[TrainConfig]):
             raise UsageMistake("device=cuda: PyTorch finds no GPU here")
         if config.threads:
             torch.set_num_threads(config.threads)
+        self.precision = computed_in(config.precision, config.device)
         pairs = [load_split(Path(config.data), split, config.channels) for split in ("train", "val")]
         self.batches, self.validation = Batches(pairs[0], config, augment=True), Batches(pairs[1], config, augment=False)
         torch.manual_seed(config.seed)
@@ -91,7 +93,7 @@ class _Run(TrainingRun[TrainConfig]):
         device = self.config.device
         x = torch.from_numpy(photos).to(device, memory_format=torch.channels_last)
         truth = torch.from_numpy(truths).to(device)
-        with torch.autocast(device, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16"):
             logits = self.network(x)
         logits = logits.float()
         losses = loss(logits, truth, self.config)

@@ -29,7 +29,9 @@ class TrainConfig(TrainingConfig):
     copy_start: bool = option(False, "a new network begins as one that copies its input")
     batch_norm: bool = option(False, "batch normalization below full size while training; the saved network has it folded in")
     optimizer: Literal["adam", "adamw"] = option("adamw", "adamw is adam with weight_decay")
-    precision: Literal["float32", "mixed_bfloat16"] = option("float32", "mixed_bfloat16 computes in 16 bits, keeps 32")
+    precision: Literal["float32", "mixed_bfloat16"] = option(
+        "float32", "mixed_bfloat16 computes in 16 bits, keeps 32; not on x86 without AVX-512"
+    )
 
     face_weight: Weight = option(0.0, "squared errors count 1 + face_weight times in faces; 0: plain MSE")
     edge_weight: Weight = option(0.0, "weight of the squared error of the gradients in faces, against detail that is left")

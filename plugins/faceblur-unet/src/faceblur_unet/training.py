@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from faceblur_core.errors import UsageMistake
 from faceblur_core.training.data import identity
+from faceblur_core.training.precision import computed_in
 from faceblur_core.training.run import TrainingRun, replace
 from faceblur_core.training.schedule import plateau_rate, step_rates
 from faceblur_core.weights import sha256_of, weights_file
@@ -44,6 +45,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return ops.take(self.rates, ops.minimum(ops.cast(step, "int32"), len(self.rates) - 1))
 
 
+def _device() -> str:
+    """Return ``cpu``, or where else Keras computes, whatever its backend."""
+    where = str(ops.zeros(()).device).lower()
+    return "cpu" if "cpu" in where else where
+
+
 class _Run(TrainingRun[TrainConfig]):
     """The network and the data."""
 
@@ -62,7 +69,8 @@ class _Run(TrainingRun[TrainConfig]):
         self.batches = Batches(pairs[0], config, augment=True)
         self.validation = Batches(pairs[1], config, augment=False)
         keras.utils.set_random_seed(config.seed)
-        self.model = build_variant(config.variant, config.precision, batch_norm=config.batch_norm)
+        self.precision = computed_in(config.precision, _device())
+        self.model = build_variant(config.variant, self.precision, batch_norm=config.batch_norm)
         self.exported = build_variant(config.variant)  # float32, without batch norm and optimizer: what is saved for use
         self._compile()
         return identity(Path(config.data), train=len(pairs[0]), val=len(pairs[1])) | begun

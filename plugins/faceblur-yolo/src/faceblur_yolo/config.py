@@ -33,7 +33,9 @@ class TrainConfig(TrainingConfig):
     momentum: Share = option(0.9, "of SGD; the first beta of the others")
     final_rate: Share = option(0.01, "cosine: the last learning rate as a share of learning_rate")
     step_size: Annotated[int, Ge(1), Le(4096)] = option(64, "pictures per step of the optimizer: that many batches are added up")
-    precision: Literal["float32", "bfloat16"] = option("float32", "bfloat16 computes in 16 bits, keeps 32")
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32", "bfloat16 computes in 16 bits, keeps 32; not on x86 without AVX-512"
+    )
     device: str = option("cpu", "where to train: cpu, cuda:0, mps")
     workers: Annotated[int, Ge(0), Le(64)] = option(4, "processes that load pictures; on cpu Ultralytics uses none")
     threads: Annotated[int, Ge(0), Le(256)] = option(0, "of the CPU; 0: as many as it has cores")

@@ -31,6 +31,7 @@ import numpy as np
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import as_yaml
 from faceblur_core.training.data import identity
+from faceblur_core.training.precision import computed_in
 from faceblur_core.training.report import Row, replace, run_facts, write_report, write_text
 from faceblur_core.training.run import check_folder
 from faceblur_core.weights import sha256_of, weights_file
@@ -103,6 +104,7 @@ class _Run:
         self.started = 0.0
         self._restore()
         self._check_device()
+        self.precision = computed_in(self.config.precision, self.config.device)
 
     def _restore(self) -> None:
         if not self.state.is_file():
@@ -203,7 +205,7 @@ class _Run:
             "lrf": config.final_rate if config.schedule == "cosine" else 1.0,
             "patience": config.early_stopping,
             "cache": "ram" if config.cache == "ram" else False,
-            "amp": "bf16" if config.precision == "bfloat16" and config.device != "cpu" else False,  # "fp16" downloads a model
+            "amp": "bf16" if self.precision == "bfloat16" and config.device != "cpu" else False,  # "fp16" downloads a model
             "save_dir": str(self.checkpoint),
             "exist_ok": True,
             "plots": False,
@@ -223,7 +225,7 @@ class _Run:
 
         torch.set_num_threads(self.config.threads or os.cpu_count() or 1)
         model = trainer.model.to(memory_format=torch.channels_last)
-        if self.config.precision == "bfloat16":
+        if self.precision == "bfloat16":
             model.forward = torch.autocast("cpu", torch.bfloat16)(model.forward)  # what is saved is a copy made before
 
     def _begin_epoch(self, _: Any) -> None:
@@ -257,7 +259,16 @@ class _Run:
     def _report(self) -> None:
         versions = {name: version(name) for name in ("ultralytics", "torch")}
         config, best = self.config, self.best_epoch()
-        facts = run_facts(DISTRIBUTION, versions, self.log, best, seed=config.seed, data=self.data, parameters=self.parameters)
+        facts = run_facts(
+            DISTRIBUTION,
+            versions,
+            self.log,
+            best,
+            seed=config.seed,
+            precision=self.precision,
+            data=self.data,
+            parameters=self.parameters,
+        )
         write_report(self.out_dir, self.log, facts, f"yolo, {Path(config.model).stem}, {config.imgsz} pixels")
 
     def finish(self) -> None:
