@@ -3,16 +3,19 @@
 import csv
 import dataclasses
 import json
+import os
+import platform
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
+from faceblur_core import machine
 from faceblur_core.errors import FaceblurError, UsageMistake
-from faceblur_core.training import precision
 from faceblur_core.training.command import given_config
 from faceblur_core.training.config import TrainingConfig, as_yaml, checked, load_config
 from faceblur_core.training.data import identity
+from faceblur_core.training.precision import computed_in
 from faceblur_core.training.report import replace
 from faceblur_core.training.run import TrainingRun
 from faceblur_core.training.schedule import plateau_rate, step_rates
@@ -141,17 +144,32 @@ def test_a_loss_that_is_no_number(tmp_path):
     ],
 )
 def test_16_bits_only_where_the_processor_has_them(tmp_path, monkeypatch, capsys, cpuinfo, device, computed):
-    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     if cpuinfo is not None:
-        precision.CPUINFO.write_text(cpuinfo)
-    assert precision.computed_in("float32", device) == "float32" and capsys.readouterr() == ("", "")
-    assert precision.computed_in("bfloat16", device) == computed
+        machine.CPUINFO.write_text(cpuinfo)
+    assert computed_in("float32", device) == "float32" and capsys.readouterr() == ("", "")
+    assert computed_in("bfloat16", device) == computed
     said = capsys.readouterr()
     assert (
         said.out == ""
         and said.err.count("\n") == (computed == "float32")
         and ("precision=bfloat16" in said.err) == bool(said.err)
     )
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "processor"),
+    [
+        ("model name\t: AMD EPYC\nflags\t\t: fpu avx avx2\n", ", AMD EPYC (AVX2), "),
+        ("model name\t: A\nflags\t\t: avx2 avx512bw\n\nmodel name\t: B\n", ", A (AVX-512), "),
+        ("model name\t: old\nflags\t\t: fpu sse2\n", ", old, "),
+        ("Features\t: fp asimd\n", f", {platform.processor()}, "),
+    ],
+)
+def test_a_machine_in_a_line(tmp_path, monkeypatch, cpuinfo, processor):
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    assert machine.describe() == f"{platform.system()} {platform.machine()}{processor}{os.cpu_count()} cores"
 
 
 def test_step_rates():

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from faceblur_core.compare.run import Results, sample_errors
 from faceblur_core.compare.table import COLUMNS, Row, as_csv, better, table_rows
 from faceblur_core.datasets.labels import ellipse_of
 from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.machine import describe
 from faceblur_core.media.files import write_whole
 from faceblur_core.plugins import distribution_versions, installed_plugins
 from faceblur_core.testsets.format import TestSet, counted_faces
@@ -108,7 +108,7 @@ def _facts(results: Results) -> dict[str, Any]:
         "faceblur": __version__,
         "git": git_state(),
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores",
+        "machine": describe(),
         "threads": 1,
         "seed": plan.config.seed,
         "resamples": plan.config.resamples,
@@ -158,14 +158,6 @@ def _method_facts(results: Results, index: int) -> dict[str, Any]:
         "errors": {title: item.error for title, item in done.items() if item.error},
         "failed_images": {title: [dict(s) for s in sample_errors(item)] for title, item in done.items() if sample_errors(item)},
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 def git_state() -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-CPUINFO = Path("/proc/cpuinfo")  #: what Linux says of the processor
+from faceblur_core.machine import vectors
 
 FLOAT32 = "float32"
 
@@ -19,17 +18,7 @@ def computed_in(precision: str, device: str = "cpu") -> str:
     :param precision: the wish, in the trainer's own words
     :param device: where the network is, in PyTorch's words; what is no CPU gets what is wished
     """
-    if precision == FLOAT32 or device != "cpu" or _has_avx512():
+    if precision == FLOAT32 or device != "cpu" or vectors() in (None, "AVX-512"):
         return precision
     print(f"faceblur: precision={precision} is slow on a processor without AVX-512; training in {FLOAT32}", file=sys.stderr)
     return FLOAT32
-
-
-def _has_avx512() -> bool:
-    """Return whether the processor has what oneDNN needs for bfloat16; yes where nothing is known of an x86 processor."""
-    try:
-        lines = CPUINFO.read_text(errors="replace").splitlines()
-    except OSError:
-        return True
-    flags = next((line.split() for line in lines if line.startswith("flags")), None)  # ARM's line is called Features
-    return flags is None or "avx512bw" in flags

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from faceblur_core.errors import FaceblurError
+from faceblur_core.machine import describe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +64,7 @@ def run_facts(
     return {
         "versions": {distribution: version(distribution), **versions, "numpy": np.__version__},
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": describe(),
         "seed": seed,
         "precision": precision,
         "data": data,

@@ -14,9 +14,9 @@ import yaml
 from click.testing import CliRunner
 from torch import nn
 
+from faceblur_core import machine
 from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UsageMistake
-from faceblur_core.training import precision
 from faceblur_core.training.config import load_config
 from faceblur_inpaint import training
 from faceblur_inpaint.backends import Onnx, Torch
@@ -323,7 +323,7 @@ def test_a_run_learns_and_leaves_its_files(whole, config, folder):
 @pytest.mark.parametrize(("flags", "computed"), [("avx2 avx512bw", torch.bfloat16), ("avx2", torch.float32)])
 def test_it_computes_in_16_bits_where_they_are_wished_and_there(config, tmp_path, monkeypatch, flags, computed):
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     run = training._Run(dataclasses.replace(config, precision="bfloat16"), tmp_path / "run")
     seen = set()
     convolution = next(part for part in run.network.modules() if isinstance(part, nn.Conv2d))

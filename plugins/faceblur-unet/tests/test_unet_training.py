@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from keras import ops
 from skimage.metrics import structural_similarity
 
+from faceblur_core import machine
 from faceblur_core.backends import load_network as load_predictor
 from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UsageMistake
-from faceblur_core.training import precision
 from faceblur_core.training.config import as_yaml, checked, load_config
 from faceblur_core.weights import locate, sha256_of
 from faceblur_unet import SHIPPED, training
@@ -384,7 +384,7 @@ def test_a_run_learns_and_leaves_its_files(whole, config, folder):
 @pytest.mark.parametrize(("flags", "computed"), [("avx2 avx512bw", "mixed_bfloat16"), ("avx2", "float32")])
 def test_it_computes_in_16_bits_where_they_are_wished_and_there(config, tmp_path, monkeypatch, flags, computed):
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     run = training._Run(dataclasses.replace(config, precision="mixed_bfloat16"), tmp_path / "run")
     assert run.model.get_layer("bottleneck_conv1").dtype_policy.name == run.precision == computed
 

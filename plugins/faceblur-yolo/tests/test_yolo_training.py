@@ -22,11 +22,11 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data import YOLODataset
 from ultralytics.nn.tasks import DetectionModel
 
+from faceblur_core import machine
 from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import TrainerContract
-from faceblur_core.training import precision
 from faceblur_core.training.config import load_config
 from faceblur_yolo import augment, backbone, training
 from faceblur_yolo.augment import Effects, add_effects
@@ -165,7 +165,7 @@ def test_an_interrupted_run_goes_on(config, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("flags", "computed"), [("avx2 avx512bw", torch.bfloat16), ("avx2", torch.float32)])
 def test_on_a_cpu_it_computes_in_16_bits_where_they_are_wished_and_there(config, tmp_path, monkeypatch, capfd, flags, computed):
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     seen, real = set(), nn.Conv2d.forward
 
     def forward(layer, x):
