@@ -54,7 +54,8 @@ def pairs(a: Faces, b: Faces) -> tuple[np.ndarray, np.ndarray]:
     """Return the cosines of pairs of one person in two videos, and of two people."""
     cosines = a.vectors @ b.vectors.T
     same = a.people[:, None] == b.people[None, :]
-    return cosines[same & (a.videos[:, None] != b.videos[None, :])], cosines[~same]
+    once = np.triu(np.ones_like(same)) if a is b else True  # each pair of one list would be there both ways round
+    return cosines[once & same & (a.videos[:, None] != b.videos[None, :])], cosines[once & ~same]
 
 
 def seen(photos: list[Path], recogniser: Recogniser) -> Iterator[tuple[str, str, np.ndarray, np.ndarray, View]]:

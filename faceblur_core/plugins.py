@@ -21,6 +21,7 @@ from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, 
 from faceblur_core.hookspecs import GROUP, KINDS, Component, Kind
 from faceblur_core.options import converted
 
+OURS = "faceblur-core"  #: the distribution whose plugin the program cannot do without
 DISABLE = "FACEBLUR_DISABLE_PLUGINS"
 METHODS: tuple[Kind, ...] = ("anonymizer", "detector")  #: kinds that share their names, for a method is named by either
 
@@ -47,6 +48,11 @@ class Registered:
     distribution: str
 
 
+def _ours_first(entry_point: EntryPoint) -> tuple[bool, str]:
+    """Order plugins: a stranger's cannot take the name of the core's own."""
+    return entry_point.dist is None or entry_point.dist.name != OURS, entry_point.name
+
+
 class Plugins:
     """The installed plugins and the tables of what they offer.
 
@@ -59,7 +65,7 @@ class Plugins:
         self._table: dict[Kind, dict[str, list[Registered]]] = {kind: {} for kind in KINDS}
         self._infos: list[PluginInfo] = []
         self.disabled = frozenset(disabled)
-        for entry_point in sorted(entry_points(group=GROUP), key=lambda ep: ep.name):
+        for entry_point in sorted(entry_points(group=GROUP), key=_ours_first):
             self._infos.append(self._load(entry_point))
 
     def _load(self, entry_point: EntryPoint) -> PluginInfo:
@@ -75,7 +81,7 @@ class Plugins:
         except (Exception, SystemExit) as error:  # whatever a stranger's module raises
             if self._manager.has_plugin(entry_point.name) and not isinstance(error, _NameTaken):
                 self._manager.unregister(name=entry_point.name)
-            return row("error", f"{type(error).__name__}: {error}".splitlines()[0])
+            return row("error", " ".join(f"{type(error).__name__}: {error}".split()))
         if not offered:
             return row("error", "it offers nothing: does a hook lack @hookimpl, or its return?")
         for kind, component in offered:
@@ -138,7 +144,9 @@ class Plugins:
         found = self._all(kind, name)
         if len(found) > 1:
             both = " and ".join(f"{entry.plugin} ({entry.distribution})" for entry in found)
-            raise UsageMistake(f"{kind} {name!r} comes from the plugins {both}. Disable one: {DISABLE}={found[1].plugin}")
+            # without ours there are no commands
+            other = next((entry for entry in reversed(found) if entry.distribution != OURS), found[-1])
+            raise UsageMistake(f"{kind} {name!r} comes from the plugins {both}. Disable one: {DISABLE}={other.plugin}")
         return found[0]
 
     def factory(self, kind: Kind, name: str) -> Any:

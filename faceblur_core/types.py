@@ -36,9 +36,12 @@ def option(default: Any, help: str) -> Any:
 
 def _frozen(values: ArrayLike, shape: tuple[int, ...], name: str) -> Floats:
     try:
-        array = np.array(values, dtype=np.float32).reshape(shape)
+        array = np.array(values, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Detections.{name} must have the shape {shape}: {error}") from None
+    if array.shape != shape and array.size:  # nothing has any shape; four faces' transposed boxes would be others
+        raise ValueError(f"Detections.{name} must have the shape {shape}, not {array.shape}")
+    array = array.reshape(shape)
     if not np.isfinite(array).all():
         raise ValueError(f"Detections.{name} must be finite")
     array.flags.writeable = False

@@ -35,7 +35,7 @@ def frames(pictures: list[np.ndarray], form: str, **options: object) -> bytes:
 
 
 def exif(**tags: object) -> Image.Exif:
-    """EXIF with an orientation, GPS, a maker note and a thumbnail, whichever are asked for."""
+    """EXIF with a caption and a maker note, and an orientation and GPS if they are asked for."""
     made = Image.Exif()
     if "orientation" in tags:
         made[274] = tags["orientation"]
@@ -49,6 +49,18 @@ def exif(**tags: object) -> Image.Exif:
     if tags.get("gps"):
         made.get_ifd(0x8825).update(GPS)
     return made
+
+
+def with_thumbnail(made: Image.Exif, jpeg: bytes) -> bytes:
+    """EXIF with a second directory behind the first, of a JPEG; Pillow writes none."""
+    head, tiff = made.tobytes()[:6], bytearray(made.tobytes()[6:])
+    order = "<" if tiff[:2] == b"II" else ">"
+    first = struct.unpack(f"{order}I", tiff[4:8])[0]
+    following = first + 2 + 12 * struct.unpack(f"{order}H", tiff[first : first + 2])[0]
+    start = len(tiff)
+    tiff[following : following + 4] = struct.pack(f"{order}I", start)
+    entries = struct.pack(f"{order}HHIIHHII", 513, 4, 1, start + 30, 514, 4, 1, len(jpeg))
+    return head + bytes(tiff) + struct.pack(f"{order}H", 2) + entries + bytes(4) + jpeg
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -81,6 +81,14 @@ def test_a_face_is_hidden_before_it_is_found_and_while_it_is_lost(method, astron
     assert black(screen.pictures) == [False] * 6 + [True] * 6 + [False] * 6 + [True] * 2
 
 
+def test_faces_that_are_pixels_and_no_boxes_are_hidden(method, astronaut):
+    mask = np.zeros(astronaut.shape[:2], np.float32)
+    mask[FACE] = 1
+    screen = Screen()
+    Live(replaced(method, detector=lambda image: Detections(np.empty((0, 4)), [], mask=mask))).run([astronaut] * 2, [screen])
+    assert black(screen.pictures) == [True] * 2
+
+
 def test_what_fails_is_black_and_never_shown_as_it_is(method, astronaut):
     screen = Screen()
     live = Live(replaced(method, detector=Scripted(["face", "fail", "face", "none", "fail"])))

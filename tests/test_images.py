@@ -1,14 +1,16 @@
 """Reading and writing picture files: nothing may get lost on the way."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
 import photos
 from faceblur_core.errors import UnreadableImage
-from faceblur_core.media.images import FORMATS, PREVIEW, SOFTWARE, encode_photo, read_photo
+from faceblur_core.media.images import FORMATS, PREVIEW, SOFTWARE, encode_photo, pictures_beside, read_photo
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.clip(np.add.outer(np.arange(40) * 3, np.arange(60) * 2)[..., None] + [0, 20, 40], 0, 255).astype(np.uint8)
@@ -149,15 +151,55 @@ def test_kept_metadata_holds_no_place_no_thumbnail_and_no_maker_note(form):
     assert b"serial" not in written and b"secret" not in written
 
 
-def test_the_thumbnail_and_the_second_picture_of_a_phones_file_are_dropped():
+@pytest.mark.parametrize("keep_metadata", [False, True])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_thumbnail_is_dropped(form, keep_metadata):
+    thumbnail = photos.encoded(NOISE[::4, ::4].copy(), "JPEG")
+    data = photos.encoded(SMOOTH, form, exif=photos.with_thumbnail(photos.exif(), thumbnail))
+    assert pictures_beside(data) == 1 and thumbnail in data
+    written = encode_photo(read_photo(data), keep_metadata=keep_metadata)
+    assert pictures_beside(written) == 0 and thumbnail[-500:] not in written
+
+
+def test_the_second_picture_of_a_phones_file_is_dropped():
     first, second = Image.fromarray(SMOOTH), Image.fromarray(NOISE)
     buffer = io.BytesIO()
     first.save(buffer, "MPO", save_all=True, append_images=[second])
-    assert Image.open(io.BytesIO(buffer.getvalue())).n_frames == 2
+    assert pictures_beside(buffer.getvalue()) == 1
     written = encode_photo(read_photo(buffer.getvalue()), keep_metadata=True)
     image = Image.open(io.BytesIO(written))
     assert image.format == "JPEG" and getattr(image, "n_frames", 1) == 1
     assert len(written) < len(photos.encoded(NOISE, "JPEG"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_smaller_copies_among_the_pages_of_a_tiff_are_dropped(dtype):
+    pages = [np.full((40, 60, 3), 1 + number, dtype) for number in range(2)]
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for page in pages:
+            writer.write(page, photometric="rgb")
+            writer.write(page[::4, ::4], photometric="rgb", subfiletype=1)
+    data = buffer.getvalue()
+    photo = read_photo(data)
+    assert [frame.pixels.shape[:2] for frame in photo.frames] == [(40, 60)] * 2 and pictures_beside(data) == 2
+    assert all(np.array_equal(frame.pixels, page) for frame, page in zip(photo.frames, pages, strict=True))
+    written = encode_photo(photo)
+    assert len(read_photo(written).frames) == 2 and pictures_beside(written) == 0
+
+
+def test_a_gif_that_ends_between_two_pictures_is_damaged_and_not_short():
+    data = photos.frames(MOVING, "GIF", duration=50)
+    assert len(read_photo(data + b"\0\0").frames) == 3
+    with pytest.raises(UnreadableImage, match="it ends before its last picture"):
+        read_photo(data[:-1])
+
+
+def test_times_are_kept_where_one_picture_has_none():
+    photo = read_photo(photos.frames(MOVING, "GIF", duration=[100, 200, 300]))
+    first, *others = photo.frames
+    untimed = dataclasses.replace(photo, frames=(dataclasses.replace(first, duration=None), *others))
+    assert [frame.duration for frame in read_photo(encode_photo(untimed)).frames[1:]] == [200, 300]
 
 
 def test_a_jpeg_keeps_its_own_quality():

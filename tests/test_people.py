@@ -10,8 +10,9 @@ import pytest
 import videos
 from PIL import Image
 
+from faceblur_core.errors import FaceblurError
 from faceblur_core.pipeline import DetectAndObfuscate, MaskShape
-from faceblur_core.run.people import HIDE, OPEN, UNSURE, HiddenFaces, People, Sightings, find_landmarks, without
+from faceblur_core.run.people import HIDE, OPEN, UNSURE, HiddenFaces, People, Sightings, find_landmarks, unit_vectors, without
 from faceblur_core.run.video import Clock, Hider
 from faceblur_core.tracking import Tracked
 from faceblur_core.types import Detections
@@ -189,6 +190,12 @@ def test_without_landmarks_nobody_is_recognised(cli, both, friend, tmp_path, mon
     monkeypatch.setattr(module, "FINDER", "nothing-like-it")
     result = cli("run", "-m", "haar", both[0], "--keep", friend.references[0], "-o", tmp_path / "out")
     assert result.code == 2 and "install faceblur-opencv" in result.err and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("made", [None, [[1.0]], np.ones((2, 1)), np.array([[3.0, 4.0]]), np.array([[np.nan]]), np.zeros((1, 4))])
+def test_an_embedder_whose_vectors_are_no_unit_vectors_is_refused(made):
+    with pytest.raises(FaceblurError, match=r"embedder function returned (no array|vectors that are not of length 1)"):
+        unit_vectors(lambda faces: made, np.zeros((1, 112, 112, 3), np.uint8))
 
 
 def test_without_an_embedder_it_is_said_what_to_install(cli, both, friend, tmp_path, monkeypatch, install):

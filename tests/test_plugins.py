@@ -120,6 +120,22 @@ def test_a_whole_method_by_the_name_of_a_detector_takes_nothing_over(install, cl
     assert "anonymizer 'corner' is also in plugin 'good'" in listed and "detector 'corner' is also in plugin 'usurper'" in listed
 
 
+def test_ours_comes_first_and_is_not_what_to_disable(tmp_path, monkeypatch, install):
+    (tmp_path / "aaplug-1.0.dist-info").mkdir()
+    (tmp_path / "aaplug-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: aaplug\nVersion: 1.0\n")
+    (tmp_path / "aaplug-1.0.dist-info" / "entry_points.txt").write_text("[faceblur]\nbuiltin = aaplug\naa = aaplug\n")
+    (tmp_path / "aaplug.py").write_text(
+        "from faceblur_core import Component, hookimpl\n@hookimpl\ndef faceblur_obfuscators():\n"
+        "    yield Component(name='blur', summary='another', factory='aaplug:Blur')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    install()
+    rows = [(info.name, info.distribution, info.status) for info in installed_plugins().infos]
+    assert rows[0] == ("builtin", "faceblur-core", "ok") and ("builtin", "aaplug", "error") in rows
+    with pytest.raises(UsageMistake, match="FACEBLUR_DISABLE_PLUGINS=aa$"):
+        installed_plugins().make("obfuscator", "blur")
+
+
 def test_a_whole_method_stands_alone(install):
     install("good")
     for text in ("wipe+solid", "haar|wipe", "crowd|haar", "careful+blur"):
@@ -289,6 +305,12 @@ def test_help_imports_neither_numpy_nor_pydantic():
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert "Commands" in done.stdout
     assert not {"numpy", "pydantic", "PIL", "rich", "yaml"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("arguments", [(), ("dataset",)])
+def test_a_command_without_arguments_shows_its_help(cli, arguments):
+    result = cli(*arguments)
+    assert result.code == 2 and result.out == "" and result.err == cli(*arguments, "--help").out
 
 
 def test_plugins_can_be_made_more_than_once():

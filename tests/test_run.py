@@ -605,6 +605,8 @@ def test_empty_arguments_and_files_in_the_way_are_usage_errors(cli, portrait, tm
         ("emptymask", "found 1 faces and hid nothing"),
         ("emptymask|haar", "found 1 faces and hid nothing"),
         ("flat", "found a face at [60.0, 60.0, 60.0, 200.0] and did not hide it"),
+        ("shares", "found a face at [0.2, 0.1, 0.8, 0.9] and did not hide it"),
+        ("transposed", "Detections.boxes must have the shape (2, 4), not (4, 2)"),
         ("haar+nothing", "says that it hid something, but the picture is unchanged"),
         ("haar+inplace", "read-only"),
         ("haar+quitter", "SystemExit"),
@@ -614,6 +616,13 @@ def test_a_plugin_that_would_let_a_face_through_writes_nothing(cli, portrait, tm
     install("sloppy")
     result = cli("run", "-m", method, portrait, "-o", tmp_path / "out")
     assert result.code == 1 and message in result.err and not (tmp_path / "out").exists()
+
+
+def test_an_option_of_any_type_has_its_place_in_the_manifest(cli, portrait, tmp_path, install):
+    install("sloppy")
+    result = cli("run", "-m", "haar+pathological", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
+    assert result.code == 0, result.err
+    assert json.loads((tmp_path / "m.jsonl").read_text())["options"]["obfuscator.folder"] == "somewhere"
 
 
 def test_names_cannot_write_to_the_terminal(cli, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from faceblur_core.compare.assess import BlindMeter
 from faceblur_core.compare.verified import FoundFace, StillFound, Verified
 from faceblur_core.compare.verify import Look
 from faceblur_core.datasets.survey import in_order
-from photos import encoded, exif, frames
+from photos import encoded, exif, frames, with_thumbnail
 
 # The test's detector ``corner`` finds a face in the first pixels, 4 x 4, wherever the very first is 200, 200, 200.
 
@@ -119,6 +120,21 @@ def test_every_problem_is_one_line_and_in_the_report(verify, folders):
     assert items["left.png"]["still_found"] == [{**seen, "in_original": True}] and items["left.png"]["not_hidden"] == [seen]
     assert items["new.png"]["still_found"] == [{**seen, "in_original": False}]
     assert items["unseen.png"]["not_hidden"] == [seen] and items["well.png"]["faults"] == []
+
+
+def test_pictures_in_a_photo_that_are_not_looked_at_are_a_problem(verify, folders):
+    originals, outputs = folders
+    phone = io.BytesIO()
+    Image.fromarray(dark()).save(phone, "MPO", save_all=True, append_images=[Image.fromarray(bright())])
+    for folder in folders:
+        (folder / "a.jpg").write_bytes(phone.getvalue())
+    put(originals / "b.jpg", dark(), exif=with_thumbnail(exif(), encoded(bright(), "JPEG"))), put(outputs / "b.jpg", dark())
+    items = report(verify)
+    assert (
+        items["a.jpg"]["faults"] == ["1 more picture in it, such as a thumbnail, not looked at"] and not items["b.jpg"]["faults"]
+    )
+    put(outputs / "b.jpg", dark(), exif=with_thumbnail(exif(), encoded(bright(), "JPEG")))
+    assert report(verify)["b.jpg"]["faults"] == ["1 more picture in it, such as a thumbnail, not looked at"]
 
 
 def test_compression_alone_hides_nothing_and_turned_originals_fit(verify, folders):

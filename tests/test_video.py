@@ -147,6 +147,12 @@ def test_a_rotation_flag_is_kept_and_the_face_found_upright(cli, scene, head, tm
         assert np.rot90(frame.to_ndarray(format="rgb24"), -turns)[inner(place)].mean() < 25
 
 
+def test_a_turned_video_is_not_written_where_that_would_be_lost(cli, tmp_path):
+    path = videos.write(tmp_path / "turned.mp4", [np.zeros((48, 64, 3), np.uint8)] * 3, rotation=90)
+    result = cli("run", "-m", "haar", path, "-o", tmp_path / "new.avi")
+    assert result.code == 1 and "AVI cannot hold that a video is turned" in result.err and not (tmp_path / "new.avi").exists()
+
+
 def test_odd_frame_rates_and_varying_ones_are_kept(cli, scene, head, tmp_path):
     pictures, _ = walk(scene, head, 20)
     steps = np.random.default_rng(0).integers(1, 120, 20)

@@ -97,6 +97,9 @@ def _run() -> int:
         code = cli.main(prog_name="faceblur", standalone_mode=False)
         if sys.stdout:
             sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return error.exit_code
     except click.ClickException as error:
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         help_hint = f" ({path} --help explains)" if path else ""

@@ -162,6 +162,14 @@ def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
         raise UnreadableImage(f"the file is damaged ({reason[:200]})") from error
 
 
+def pictures_beside(data: bytes) -> int:
+    """Return how many pictures a readable file has that :func:`read_photo` leaves out: thumbnails, a phone's second picture."""
+    with PillowImage.open(io.BytesIO(data)) as image:
+        form = _form(image)
+        thumbnail = form != "TIFF" and Base.JpegIFOffset in image.getexif().get_ifd(IFD.IFD1)
+        return int(thumbnail) + getattr(image, "n_frames", 1) - len(_pages(image, form))
+
+
 def photo_size(path: Path) -> tuple[int, int]:
     """Return (height, width) of a picture file, upright, without decoding its pixels.
 
@@ -177,19 +185,22 @@ def photo_size(path: Path) -> tuple[int, int]:
 
 
 def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
-    form = {"MPO": "JPEG", "DIB": "BMP"}.get(image.format or "", image.format or "")
+    form = _form(image)
     if form not in FORMATS:
         raise UnreadableImage(f"the format {form} is not supported; it can be: {', '.join(FORMATS)}")
     _check_size(image.size, 1, max_pixels)
     exif = image.getexif()
     orientation = exif.get(Base.Orientation, 1)  # asked for now, for counting frames makes Pillow forget it
     icc_profile, loop = _profile_alone(image.info.get("icc_profile")), image.info.get("loop")
-    depth = _depth(image, form, data)
-    count = getattr(image, "n_frames", 1) if FORMATS[form].frames else 1  # a JPEG's others are previews
+    pages = _pages(image, form)
+    depth = _depth(image, form, data, pages)
+    count = len(pages)
     _check_size(image.size, count, max_pixels)
+    if form == "GIF" and count > 1 and data.rstrip(b"\0")[-1:] != b";":
+        raise UnreadableImage("the file is damaged (it ends before its last picture)")
     if count > 1 and image.info.get("default_image"):
         raise UnreadableImage("an animated PNG with a separate still picture is not supported")
-    frames = _deep_frames(image, data, orientation, max_pixels) if depth == 16 else _frames(image, form, count, max_pixels)
+    frames = _deep_frames(image, data, pages, orientation, max_pixels) if depth == 16 else _frames(image, form, pages, max_pixels)
     return Photo(
         form,
         _alike(frames) if form != "TIFF" else frames,
@@ -199,6 +210,10 @@ def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
         _encoder(image, form, data),
         _made(image, exif, data),
     )
+
+
+def _form(image: PillowImage.Image) -> str:
+    return {"MPO": "JPEG", "DIB": "BMP"}.get(image.format or "", image.format or "")
 
 
 def _made(image: PillowImage.Image, exif: PillowImage.Exif, data: bytes) -> Literal["", "anonymized", "preview"]:
@@ -236,7 +251,7 @@ def _check_size(size: tuple[int, int], count: int, max_pixels: int) -> None:
         raise TooLarge(f"{size[0]} x {size[1]} pixels{pictures} are more than {max_pixels / 1e6:g} megapixels")
 
 
-def _depth(image: PillowImage.Image, form: str, data: bytes) -> int:
+def _depth(image: PillowImage.Image, form: str, data: bytes, pages: list[int]) -> int:
     """Return 8 or 16. :raises UnreadableImage: for depths that would be lost."""
     if form == "AVIF":
         found = data.find(b"av1C")
@@ -248,16 +263,16 @@ def _depth(image: PillowImage.Image, form: str, data: bytes) -> int:
             raise UnreadableImage("16-bit grey PNG with a transparent colour is not supported; convert it to 16-bit RGBA")
         return 16 if data[24] == 16 else 8
     if form == "TIFF":
-        return _tiff_depth(image, data)
+        return _tiff_depth(image, data, pages)
     return 8
 
 
-def _tiff_depth(image: Any, data: bytes) -> int:
+def _tiff_depth(image: Any, data: bytes, pages: list[int]) -> int:
     """Return 8 or 16. :raises UnreadableImage: if pages differ in depth or profile, or one would lose something."""
     if data[8:10] == b"CR" or image.tag_v2.get(254, 0) & 1:  # CR2; a preview comes first
         raise UnreadableImage(NO_RAW)
     depths, profiles = set(), set()
-    for number in range(getattr(image, "n_frames", 1)):
+    for number in pages:
         image.seek(number)
         _check_whole(image)
         depths.add(_page_depth(image))
@@ -268,6 +283,22 @@ def _tiff_depth(image: Any, data: bytes) -> int:
     if len(depths) > 1:
         raise UnreadableImage("a TIFF with pages of 8 and of 16 bits is not supported; split it")
     return depths.pop()
+
+
+def _pages(image: Any, form: str) -> list[int]:
+    """Return the numbers of the pictures in a file that are no smaller copies of others; the first always counts."""
+    if not FORMATS[form].frames:
+        return [0]  # a JPEG's others are previews
+    numbers = range(getattr(image, "n_frames", 1))
+    if form != "TIFF":
+        return list(numbers)
+    kept = []
+    for number in numbers:
+        image.seek(number)
+        if not image.tag_v2.get(254, 0) & 1 or number == 0:
+            kept.append(number)
+    image.seek(0)
+    return kept
 
 
 def _check_whole(page: Any) -> None:
@@ -291,13 +322,15 @@ def _page_depth(page: Any) -> int:
     return 16 if deepest > 8 else 8
 
 
-def _frames(image: PillowImage.Image, form: str, count: int, max_pixels: int) -> tuple[Frame, ...]:
+def _frames(image: PillowImage.Image, form: str, pages: list[int], max_pixels: int) -> tuple[Frame, ...]:
     frames, total = [], 0
-    for page in ImageSequence.Iterator(image) if count > 1 else [image]:
+    for number, page in enumerate(ImageSequence.Iterator(image) if pages != [0] else [image]):
+        if number not in pages:
+            continue
         total += page.size[0] * page.size[1]  # the pages of a TIFF differ in size
         _check_size((total, 1), 1, max_pixels)
         frames.append(_frame(page, upright_already=form == "TIFF"))
-        if len(frames) == count:
+        if len(frames) == len(pages):
             break
     return tuple(frames)
 
@@ -317,7 +350,9 @@ def _frame(page: PillowImage.Image, *, upright_already: bool) -> Frame:
     return Frame(upright(pixels.reshape(*pixels.shape[:2], -1), orientation), mode, duration)  # type: ignore[arg-type]
 
 
-def _deep_frames(image: PillowImage.Image, data: bytes, orientation: int, max_pixels: int) -> tuple[Frame, ...]:
+def _deep_frames(
+    image: PillowImage.Image, data: bytes, numbers: list[int], orientation: int, max_pixels: int
+) -> tuple[Frame, ...]:
     """Read 16-bit pictures with OpenCV, for Pillow has no 16-bit RGB; Pillow has the last word on damaged files."""
     import cv2
 
@@ -329,7 +364,8 @@ def _deep_frames(image: PillowImage.Image, data: bytes, orientation: int, max_pi
         _check_size((total, 1), 1, max_pixels)
         page.load()
     ok, pages = cv2.imdecodemulti(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if not ok or any(page.dtype != np.uint16 for page in pages):
+    pages = [pages[number] for number in numbers] if ok else []
+    if not pages or any(page.dtype != np.uint16 for page in pages):
         raise UnreadableImage("16-bit pictures of this kind cannot be read; convert it to 16-bit RGB")
     deep = [np.asarray(page, np.uint16) for page in pages]
     turned = 1 if image.format == "TIFF" else orientation  # OpenCV turns TIFF itself
@@ -548,7 +584,7 @@ def _animation(photo: Photo, form: str, pictures: list[PillowImage.Image]) -> di
         return {}
     options: dict[str, Any] = {"save_all": True, "append_images": pictures[1:]}
     durations = [frame.duration for frame in photo.frames]
-    if all(value is not None for value in durations):
+    if any(value is not None for value in durations):
         options["duration"] = [round(value or 0) for value in durations]
     if photo.loop is not None:
         options["loop"] = photo.loop

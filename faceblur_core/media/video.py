@@ -683,6 +683,8 @@ class VideoWriter:
         if first.interlaced_frame and self.encoder in ("libx264", "libx265"):
             context.flags |= 1 << 18 | 1 << 29  # interlaced DCT and motion estimation
         if self._reader.matrix is not None and self._reader.orientation != 1:
+            if muxer == "avi":
+                raise FaceblurError("AVI cannot hold that a video is turned; name an output that ends in .mkv or .mp4")
             stream.set_display_matrix(self._reader.matrix.tolist())
         made: VideoStream = stream
         return made

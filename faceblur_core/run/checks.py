@@ -64,7 +64,7 @@ def _changed(box: Sequence[float], before: Image, after: Image, mask: Mask) -> b
     x1, y1, x2, y2 = box
     height, width = mask.shape
     left, top, right, bottom = max(0, int(x1)), max(0, int(y1)), min(width, math.ceil(x2)), min(height, math.ceil(y2))
-    flat = x2 - x1 < 1e-3 or y2 - y1 < 1e-3
+    flat = min(x2 - x1, y2 - y1) < 1e-3 or max(x2 - x1, y2 - y1) < 1  # shares of the picture's side, in place of pixels
     if not flat and _outside(box, height, width):
         return False
     row, column = min((top + bottom) // 2, height - 1), min((left + right) // 2, width - 1)

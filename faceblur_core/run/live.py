@@ -53,7 +53,7 @@ class Live:
         for picture in pictures:
             found = self._found(method, picture)
             waiting.append((picture, found is not None))
-            for tracked in tracker.push(found or Detections.none()):
+            for tracked in tracker.push(Detections.none() if found is None else found):
                 yield self._shown(hider, *waiting.popleft(), tracked)
         for tracked in tracker.flush():
             yield self._shown(hider, *waiting.popleft(), tracked)

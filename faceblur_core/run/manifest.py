@@ -148,7 +148,7 @@ class ManifestWriter(RowFile):
 
     def write(self, row: Row) -> None:
         """:raises FaceblurError: if the file cannot be written, for example because the disk is full."""
-        self._add([json.dumps(asdict(row)) + "\n"])
+        self._add([json.dumps(asdict(row), default=str) + "\n"])  # options can be of any type
 
 
 class DetectionsWriter(RowFile):

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from faceblur_core.media.images import FORMAT_OF, read_photo
 from faceblur_core.pipeline import MaskShape, close, model_files
 from faceblur_core.plugins import Plugins
 from faceblur_core.tracking import Tracked
-from faceblur_core.types import Detections, Detector, Embedder, Floats, Image, Mask, box_iou
+from faceblur_core.types import Detections, Detector, Embedder, Faces, Floats, Image, Mask, box_iou
 
 DEFAULT_EMBEDDER = "mobilefacenet"
 FINDER = "yunet"  #: the detector that finds landmarks where the method's own gives none
@@ -105,6 +105,16 @@ def find_landmarks(image: Image, box: Floats, finder: Detector) -> Floats | None
     return np.asarray((found.landmarks[meets][0] - shift) / scale, np.float32)
 
 
+def unit_vectors(embedder: Embedder, faces: Faces) -> Floats:
+    """Return what an embedder makes of faces, N x D. :raises FaceblurError: if that is not one unit vector per face"""
+    made: Any = embedder(faces)
+    if not isinstance(made, np.ndarray) or made.ndim != 2 or len(made) != len(faces):
+        raise FaceblurError(f"embedder {type(embedder).__name__} returned no array of one vector per face")
+    if not (np.abs(np.linalg.norm(made, axis=1) - 1) < 1e-3).all():  # longer ones would make strangers alike; nan fails too
+        raise FaceblurError(f"embedder {type(embedder).__name__} returned vectors that are not of length 1")
+    return made
+
+
 @dataclass(frozen=True)
 class Recogniser:
     """Turns faces that are seen well enough into vectors. One is for one thread."""
@@ -142,7 +152,7 @@ class Recogniser:
     def vectors(self, image: Image, found: Detections) -> list[Floats | None]:
         """Return the unit vector of each face; None where it is not seen well enough."""
         good = {index: seen.face for index, seen in enumerate(self.views(image, found)) if seen and seen.good}
-        made = self.embedder(np.stack(list(good.values()))) if good else ()
+        made = unit_vectors(self.embedder, np.stack(list(good.values()))) if good else ()
         vectors = dict(zip(good, made, strict=True))
         return [vectors.get(index) for index in range(len(found))]
 

@@ -1,6 +1,7 @@
 """Components that break their contracts, each in its own way."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -53,6 +54,32 @@ class Nothing:
 
 
 @dataclass
+class Shares:
+    """A box in shares of the picture's sides, not in pixels."""
+
+    def __call__(self, image):
+        return Detections(np.array([[0.2, 0.1, 0.8, 0.9]]), np.ones(1))
+
+
+@dataclass
+class Transposed:
+    """Two boxes by columns."""
+
+    def __call__(self, image):
+        return Detections(np.array([[60, 60, 160, 160], [100, 100, 140, 140]]).T, np.ones(2))
+
+
+@dataclass
+class Pathological:
+    """Hides, and has an option that JSON does not know."""
+
+    folder: Path = option(Path("somewhere"), "a folder")
+
+    def __call__(self, image, mask):
+        return np.where(mask[..., None] > 0, 255 - image, image).astype(np.uint8)
+
+
+@dataclass
 class Flat:
     """A box without height beside a good one."""
 
@@ -98,13 +125,15 @@ def faceblur_detectors():
         _row("nanmask", "NanMask"),
         _row("emptymask", "EmptyMask"),
         _row("flat", "Flat"),
+        _row("shares", "Shares"),
+        _row("transposed", "Transposed"),
         explosive,
     ]
 
 
 @hookimpl
 def faceblur_obfuscators():
-    return [_row("leaky", "Leaky"), _row("inplace", "InPlace"), _row("nothing", "Nothing"), _row("quitter", "Quitter")]
+    return [_row(name.lower(), name) for name in ("Leaky", "InPlace", "Nothing", "Quitter", "Pathological")]
 
 
 @hookimpl
