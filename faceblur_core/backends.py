@@ -58,5 +58,5 @@ def readable_suffixes() -> dict[str, tuple[str, ...]]:
         except FaceblurError:
             continue
         if not getattr(backend, "by_name_only", False):
-            found[name] = tuple(backend.suffixes)
+            found[name] = tuple(getattr(backend, "suffixes", ()))  # one that says nothing of it is asked for by name alone
     return found

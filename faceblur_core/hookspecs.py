@@ -55,7 +55,7 @@ class Component:
     ``factory`` points at a dataclass: its fields, with their type hints and defaults, are the options
     that ``--set`` and a method file may give. A trainer's or command's factory points at a ``click.Command``.
 
-    :raises ValueError: if the name or the factory is not of the documented form.
+    :raises ValueError: if a field is not of the documented form.
     """
 
     name: str  #: what the user types: lower case, digits, ``-``, ``_`` and ``.``
@@ -69,6 +69,10 @@ class Component:
             raise ValueError(f"component name {self.name!r} must be lower-case letters, digits, '-', '_' and '.'")
         if not _FACTORY.fullmatch(self.factory):
             raise ValueError(f"component {self.name!r}: factory {self.factory!r} is not 'package.module:Class'")
+        if not (isinstance(self.summary, str) and isinstance(self.licence, str)):
+            raise ValueError(f"component {self.name!r}: summary and licence must be strings")
+        if not (isinstance(self.weights, tuple) and all(isinstance(one, Weights) for one in self.weights)):
+            raise ValueError(f"component {self.name!r}: weights must be a tuple of Weights")
 
 
 @hookspec

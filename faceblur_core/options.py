@@ -7,7 +7,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from faceblur_core.errors import UnknownName, UsageMistake
+from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 
 T = TypeVar("T")
 
@@ -27,6 +27,7 @@ def converted(cls: Any, options: Mapping[str, Any], what: str) -> dict[str, Any]
 
     :param what: how a message calls it, such as ``detector 'haar'``
     :raises UsageMistake: if an option is unknown or does not fit its type
+    :raises FaceblurError: if pydantic can do nothing with a type hint
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -41,6 +42,9 @@ def converted(cls: Any, options: Mapping[str, Any], what: str) -> dict[str, Any]
         except ValidationError as error:
             reason = "; ".join(dict.fromkeys(fault["msg"] for fault in error.errors()))
             raise UsageMistake(f"bad option of {what}: {name}={value}: {reason}") from None
+        except Exception as error:  # a type that pydantic does not know, a range for what has none
+            reason = " ".join(str(error).split())[:200]
+            raise FaceblurError(f"option {name} of {what} has a type hint that cannot be used: {reason}") from None
     return values
 
 

@@ -153,6 +153,7 @@ class Plugins:
         """Import and return what a component's record points at.
 
         :raises MissingDependency: if an import in the plugin's module fails
+        :raises FaceblurError: if it is not there, or is not what this kind must be
         """
         entry = self.get(kind, name)
         module, _, attribute = entry.component.factory.partition(":")
@@ -165,6 +166,8 @@ class Plugins:
         if not hasattr(imported, attribute):
             raise FaceblurError(f"{kind} {name!r}: plugin {entry.plugin} ({entry.distribution}) has no {entry.component.factory}")
         made = getattr(imported, attribute)
+        if kind not in ("trainer", "command") and not (isinstance(made, type) and is_dataclass(made)):
+            raise FaceblurError(f"{kind} {name!r} of plugin {entry.plugin} is no dataclass; its author must mend that")
         try:
             get_type_hints(made) if is_dataclass(made) else None
         except Exception as error:
@@ -180,8 +183,6 @@ class Plugins:
         """
         cls = self.factory(kind, name)
         entry = self.get(kind, name)
-        if not (isinstance(cls, type) and is_dataclass(cls)):
-            raise FaceblurError(f"{kind} {name!r} of plugin {entry.plugin} is no dataclass; its author must mend that")
         values = converted(cls, options or {}, f"{kind} {name!r}")
         try:
             return cls(**values)

@@ -37,7 +37,10 @@ def package_folder(weights: Weights) -> Path | None:
     """Return the folder of the package that the file ships in, or None if it ships in none."""
     if weights.package is None:
         return None
-    spec = importlib.util.find_spec(weights.package)
+    try:
+        spec = importlib.util.find_spec(weights.package)
+    except ModuleNotFoundError:  # of the package that it is in
+        return None
     return Path(spec.origin).parent / "weights" if spec and spec.origin else None
 
 

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from faceblur_core.backends import readable_suffixes
 from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, UsageMistake
 from faceblur_core.hookspecs import KINDS, Component, Weights
 from faceblur_core.methods import find_method
@@ -120,20 +121,85 @@ def test_a_whole_method_by_the_name_of_a_detector_takes_nothing_over(install, cl
     assert "anonymizer 'corner' is also in plugin 'good'" in listed and "detector 'corner' is also in plugin 'usurper'" in listed
 
 
-def test_ours_comes_first_and_is_not_what_to_disable(tmp_path, monkeypatch, install):
-    (tmp_path / "aaplug-1.0.dist-info").mkdir()
-    (tmp_path / "aaplug-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: aaplug\nVersion: 1.0\n")
-    (tmp_path / "aaplug-1.0.dist-info" / "entry_points.txt").write_text("[faceblur]\nbuiltin = aaplug\naa = aaplug\n")
-    (tmp_path / "aaplug.py").write_text(
-        "from faceblur_core import Component, hookimpl\n@hookimpl\ndef faceblur_obfuscators():\n"
-        "    yield Component(name='blur', summary='another', factory='aaplug:Blur')\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    install()
+@pytest.fixture
+def written(tmp_path, monkeypatch, install):
+    """Install a distribution ``aaplug`` of one module, whose entry points have these names."""
+
+    def add(code, *names):
+        folder = tmp_path / "aaplug-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: aaplug\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text("[faceblur]\n" + "".join(f"{name} = aaplug\n" for name in names))
+        head = "from faceblur_core import Component, Weights, hookimpl\nfrom faceblur_core.types import option\n"
+        (tmp_path / "aaplug.py").write_text(f"{head}from dataclasses import dataclass\n{code}")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        install()
+
+    return add
+
+
+def test_ours_comes_first_and_is_not_what_to_disable(written):
+    row = "Component(name='blur', summary='another', factory='aaplug:Blur')"
+    written(f"@hookimpl\ndef faceblur_obfuscators():\n    yield {row}\n", "builtin", "aa")
     rows = [(info.name, info.distribution, info.status) for info in installed_plugins().infos]
     assert rows[0] == ("builtin", "faceblur-core", "ok") and ("builtin", "aaplug", "error") in rows
     with pytest.raises(UsageMistake, match="FACEBLUR_DISABLE_PLUGINS=aa$"):
         installed_plugins().make("obfuscator", "blur")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("summary=None", "summary and licence must be strings"),
+        (
+            "summary='x', weights=Weights(file='a', sha256=('0' * 64,), licence='MIT', size=1)",
+            "weights must be a tuple of Weights",
+        ),
+    ],
+)
+def test_a_record_that_is_not_as_it_should_be_is_its_plugins_row(written, cli, fields, message):
+    written(f"@hookimpl\ndef faceblur_detectors():\n    yield Component(name='odd', factory='aaplug:Odd', {fields})\n", "aa")
+    assert message in status("aa").error and cli("methods").code == 0
+
+
+def test_weights_in_a_package_that_is_not_there_are_not_there(written, cli):
+    weights = "Weights(file='a.onnx', sha256=('0' * 64,), licence='MIT', size=1, package='no_such.package')"
+    row = f"Component(name='odd', summary='odd', factory='aaplug:Odd', weights=({weights},))"
+    written(f"@hookimpl\ndef faceblur_detectors():\n    yield {row}\n", "aa")
+    assert status("aa").status == "ok" and cli("methods").code == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "settings", "message"),
+    [
+        ("class Odd: pass", (), "detector 'odd' of plugin aa is no dataclass"),
+        (
+            "import numpy as np\n@dataclass\nclass Odd:\n    size: np.ndarray = option(None, 'size')",
+            ("detector.size=3",),
+            "type hint",
+        ),
+    ],
+)
+def test_what_is_wrong_with_options_is_told_in_one_line(written, cli, tmp_path, code, settings, message):
+    row = "Component(name='odd', summary='odd', factory='aaplug:Odd')"
+    written(f"{code}\n@hookimpl\ndef faceblur_detectors():\n    yield {row}\n", "aa")
+    (tmp_path / "a.png").write_bytes(b"")
+    result = cli("run", "-m", "odd", *(f"--set={one}" for one in settings), tmp_path / "a.png", "-o", tmp_path / "out")
+    assert result.code != 0 and message in result.err and result.err.count("\n") == 1
+
+
+def test_a_backend_that_does_not_say_what_it_reads_stops_no_other(written):
+    row = "Component(name='aback', summary='odd', factory='aaplug:Odd')"
+    written(f"@dataclass\nclass Odd: pass\n@hookimpl\ndef faceblur_backends():\n    yield {row}\n", "aa")
+    assert readable_suffixes()["aback"] == () and ".onnx" in readable_suffixes()["onnx"]
+
+
+def test_a_metric_that_does_not_say_what_it_measures_is_told_before_anything_is_measured(written, cli, tmp_path):
+    row = "Component(name='odd', summary='odd', factory='aaplug:Odd')"
+    body = "    unit, per, higher_is_better, range = '', 'image', True, (0, 1)\n"
+    written(f"@dataclass\nclass Odd:\n{body}@hookimpl\ndef faceblur_metrics():\n    yield {row}\n", "aa")
+    result = cli("compare", "--methods", "haar", "--testset", "samples", "-o", tmp_path / "out")
+    assert result.code != 0 and "metric 'odd' of plugin aa lacks citation" in result.err and result.err.count("\n") == 1
 
 
 def test_a_whole_method_stands_alone(install):

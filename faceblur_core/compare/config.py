@@ -11,13 +11,15 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
-from faceblur_core.errors import UnknownName, UsageMistake
+from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.methods import Method, find_method, flatten
 from faceblur_core.options import made, read_yaml
 from faceblur_core.plugins import Plugins
 from faceblur_core.testsets.format import TestSet, open_testset
 from faceblur_core.tracking import Tracking
 from faceblur_core.types import option
+
+STATED = ("unit", "per", "higher_is_better", "range", "citation")  #: what every metric says of itself
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,10 @@ def _metrics(config: CompareConfig, plugins: Plugins) -> list[MetricSpec]:
                 options.setdefault(key, value)
         if "train_on" in fields and not options.get("train_on"):
             raise UsageMistake(f"metric {name!r} needs train_on, a test set of other people to learn from")
-        plugins.make("metric", name, options)  # a mistake shows now
+        metric = plugins.make("metric", name, options)  # a mistake shows now
+        if lacking := [attribute for attribute in STATED if not hasattr(metric, attribute)]:
+            plugin = plugins.get("metric", name).plugin
+            raise FaceblurError(f"metric {name!r} of plugin {plugin} lacks {', '.join(lacking)}; see faceblur_core.types.Metric")
         specs.append(MetricSpec(name, options, getattr(plugins.factory("metric", name), "clips", False)))
     return specs
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -94,7 +94,7 @@ def run_jobs(plan: Plan, workers: int, *, fresh: bool = False, say: Callable[[st
 
     pool = ThreadPoolExecutor(workers)
     try:
-        list(pool.map(one, work))
+        _wait_for({pool.submit(one, item) for item in work})
     except BaseException:
         stop.set()
         raise
@@ -105,6 +105,14 @@ def run_jobs(plan: Plan, workers: int, *, fresh: bool = False, say: Callable[[st
         if entry.method and plan.config.cost_photos:
             one((_cost_job(plan, entry), lambda done, e=entry: results.costs.__setitem__(e.name, done)))  # type: ignore[misc]
     return results
+
+
+def _wait_for(futures: set[Future[None]]) -> None:
+    """Wait for all, or for the first that fails, and raise what it raised."""
+    while futures:  # a signal that comes just before a wait without end would be heard only after it
+        ended, futures = wait(futures, timeout=0.5, return_when=FIRST_EXCEPTION)
+        for future in ended:
+            future.result()
 
 
 def _each_detector_first(entries: Sequence[Entry]) -> list[Entry]:

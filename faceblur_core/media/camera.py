@@ -15,6 +15,7 @@ from faceblur_core.types import Image
 
 USUAL_RATE = 30.0  #: pictures per second, where a device does not say
 FASTEST = 240.0
+_NO_CAMERA = "camera {} cannot be opened; --device takes a number, a device such as /dev/video0, a file"
 
 
 class Sink(Protocol):
@@ -40,7 +41,10 @@ class Camera:
     def __init__(self, device: str, size: tuple[int, int] | None = None) -> None:
         import cv2
 
-        self._capture: Any = cv2.VideoCapture(int(device) if device.isdecimal() else device)
+        try:
+            self._capture: Any = cv2.VideoCapture(int(device) if device.isdecimal() else device)
+        except cv2.error:  # a number that is too large
+            raise FaceblurError(_NO_CAMERA.format(device)) from None
         if size:
             self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
             self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
@@ -50,9 +54,7 @@ class Camera:
         first = self._read()
         if first is None:
             self._capture.release()
-            raise FaceblurError(
-                f"camera {device} cannot be opened; --device takes a number, a device such as /dev/video0, a file"
-            )
+            raise FaceblurError(_NO_CAMERA.format(device))
         self._newest: Image | None = first
         self._changed = threading.Condition()
         self._ended = False

@@ -393,7 +393,7 @@ def _check_free(target: Path, batch: Batch) -> None:
                 return
         except FaceblurError:
             pass
-    raise UsageMistake(f"{target} exists; --overwrite replaces it")
+    raise UsageMistake(f"{target} is a folder" if target.is_dir() else f"{target} exists; --overwrite replaces it")
 
 
 def _made(path: Path, max_pixels: int) -> str:
