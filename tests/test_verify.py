@@ -130,11 +130,10 @@ def test_pictures_in_a_photo_that_are_not_looked_at_are_a_problem(verify, folder
         (folder / "a.jpg").write_bytes(phone.getvalue())
     put(originals / "b.jpg", dark(), exif=with_thumbnail(exif(), encoded(bright(), "JPEG"))), put(outputs / "b.jpg", dark())
     items = report(verify)
-    assert (
-        items["a.jpg"]["faults"] == ["1 more picture in it, such as a thumbnail, not looked at"] and not items["b.jpg"]["faults"]
-    )
+    unseen = ["1 more picture in it, such as a thumbnail, not looked at"]
+    assert items["a.jpg"]["faults"] == unseen and not items["b.jpg"]["faults"]
     put(outputs / "b.jpg", dark(), exif=with_thumbnail(exif(), encoded(bright(), "JPEG")))
-    assert report(verify)["b.jpg"]["faults"] == ["1 more picture in it, such as a thumbnail, not looked at"]
+    assert report(verify)["b.jpg"]["faults"] == unseen
 
 
 def test_compression_alone_hides_nothing_and_turned_originals_fit(verify, folders):

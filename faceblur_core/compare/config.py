@@ -179,7 +179,7 @@ def _metrics(config: CompareConfig, plugins: Plugins) -> list[MetricSpec]:
         if lacking := [attribute for attribute in STATED if not hasattr(metric, attribute)]:
             plugin = plugins.get("metric", name).plugin
             raise FaceblurError(f"metric {name!r} of plugin {plugin} lacks {', '.join(lacking)}; see faceblur_core.types.Metric")
-        specs.append(MetricSpec(name, options, getattr(plugins.factory("metric", name), "clips", False)))
+        specs.append(MetricSpec(name, options, getattr(metric, "clips", False)))
     return specs
 
 
