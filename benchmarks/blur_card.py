@@ -24,7 +24,7 @@ from tables import rows_of, table, write_rows
 
 from faceblur_blurdegree import DEFAULT, SHIPPED
 from faceblur_blurdegree.meter import Meter, load_meter, weights_file
-from faceblur_core.compare.assess import LEAST
+from faceblur_blurdegree.metrics import LEAST
 from faceblur_core.testsets.format import open_testset
 
 ROOT = Path(__file__).parents[1]

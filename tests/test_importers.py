@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faceblur_core.datasets.labels import BadRow, BadRows, LabelledPhoto, box_ellipse
+from faceblur_core.datasets.labels import BadRow, BadRows, Face, LabelledPhoto, box_ellipse
 from faceblur_core.datasets.masks import mask_ellipse
 from faceblur_core.datasets.points import face_of
 from faceblur_core.datasets.reviewed import read_marks
 from faceblur_core.datasets.sources import FORMATS, open_source
-from faceblur_core.datasets.survey import survey
+from faceblur_core.datasets.survey import completed, survey
 from faceblur_core.errors import FaceblurError
 from faceblur_core.types import Ellipse
 from photos import encoded, exif, png_bomb
@@ -517,3 +517,20 @@ def test_a_damaged_file_gives_sound_faces_or_one_line(kind, data):
             with contextlib.suppress(FaceblurError):
                 ellipses = [face.ellipse for photo in read(Path(name), config, skip=skip)[0] for face in photo.faces]
                 assert all(min(ellipse.rx, ellipse.ry) > 0 and all(map(math.isfinite, ellipse.bounds())) for ellipse in ellipses)
+
+
+def test_found_landmarks_go_to_the_face_that_they_lie_in_and_to_one_only():
+    def face(x, landmarks=None, width=20.0):
+        points = None if landmarks is None else np.full((5, 2), landmarks, np.float32) + np.eye(5, 2, dtype=np.float32)
+        return Face(Ellipse(x, 50, width / 2, 20), landmarks=points)
+
+    def middles(faces, found):
+        return [None if one.landmarks is None else round(float(one.landmarks[0].mean() - 0.5)) for one in completed(faces, found)]
+
+    assert middles([face(50), face(60)], [face(61, 60), face(50, 50)]) == [50, 60], "the nearest, whatever comes first"
+    assert middles([face(50), face(60)], [face(57, 57)]) == [None, 57], "one is not given to two"
+    assert middles([face(50, 49), face(90)], [face(50, 50)]) == [50, None], "what is found is taken before one's own"
+    assert middles([face(50, 49)], [face(52)]) == [49]
+    wide = face(50, 62, width=40)
+    assert middles([face(45)], [wide]) == [None], "they lie in nobody's box"
+    assert middles([], [wide]) == middles([], []) == []

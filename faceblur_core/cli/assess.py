@@ -36,7 +36,7 @@ VERDICTS = {True: "protected", False: "not protected", None: "-"}
     multiple=True,
     help="What finds the faces. Repeatable. Default: yunet and mediapipe, those that are here.",
 )
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="weights=FILE, threshold=0.7, threads. Repeatable.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="weights=FILE, threshold=0.7, least=40. Repeatable.")
 @click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every face.")
 @megapixels_option
 @workers_option
@@ -51,9 +51,9 @@ def assess(
     """Tell how blurred each face in PHOTOS (files, folders) is, without the originals.
 
     The degree is how much of a face's identity is lost, to a network that has learned it from a face recogniser: 0 is sharp, 1 is
-    like somebody else. From the network's threshold on, a face counts as protected, but not if it is lower than 40 pixels, for
-    such faces look blurred as they are. Only faces that a detector still finds are judged. The exit code is 1 if a face is not
-    protected or a picture cannot be read.
+    like somebody else. From the network's threshold on, a face counts as protected. Faces lower than 40 pixels (least) look
+    blurred as they are, so that they have no degree and do not count as protected. Only faces that a detector still finds are
+    judged. The exit code is 1 if a face is not protected or a picture cannot be read.
 
     \b
     faceblur assess public/ --set weights=model.onnx --json assessed.json
@@ -82,8 +82,6 @@ def assess(
 
 
 def _tell(items: Sequence[Assessed], threshold: float) -> None:
-    from faceblur_core.compare.assess import LEAST, too_small
-
     rows = []
     for item in items:
         name = printable(str(item.path))
@@ -91,8 +89,9 @@ def _tell(items: Sequence[Assessed], threshold: float) -> None:
             click.echo(f"faceblur: {name}: {item.fault}", err=True)
         for face in item.faces:
             box = " ".join(f"{side:.0f}" for side in face.box)
-            verdict = SMALL if face.protected is False and too_small(face.box) else VERDICTS[face.protected]
-            rows.append((name, str(face.frame), box, f"{face.degree:.3f}", verdict))
+            unknown = math.isnan(face.degree)
+            degree, verdict = ("-", SMALL) if unknown else (f"{face.degree:.3f}", VERDICTS[face.protected])
+            rows.append((name, str(face.frame), box, degree, verdict))
     print_table(("picture", "frame", "face", "degree", ""), rows)
     faces = [face for item in items for face in item.faces]
     text = f"{len(items)} pictures, {len(faces)} faces"
@@ -100,7 +99,7 @@ def _tell(items: Sequence[Assessed], threshold: float) -> None:
         click.echo(f"\n{text}; the network says no threshold: give one with --set threshold=0.7")
     else:
         open_ = sum(face.protected is False for face in faces)
-        small = f", or lower than {LEAST} pixels" if any(row[-1] == SMALL for row in rows) else ""
+        small = ", or too small to say" if any(row[-1] == SMALL for row in rows) else ""
         click.echo(f"\n{text}, {open_} not protected (degree below {threshold:.3f}{small})")
 
 
@@ -113,7 +112,7 @@ def _write(report: Path, items: Sequence[Assessed], threshold: float, detectors:
                 {
                     "frame": face.frame,
                     "box": [round(side, 1) for side in face.box],
-                    "degree": round(face.degree, 4),
+                    "degree": None if math.isnan(face.degree) else round(face.degree, 4),
                     "protected": face.protected,
                 }
                 for face in item.faces

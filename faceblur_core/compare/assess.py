@@ -24,7 +24,6 @@ from faceblur_core.run.jobs import list_files
 from faceblur_core.types import Anonymized, Ellipse, Image, Metric, Sample
 
 METRIC = "blur-degree"
-LEAST = 40  #: pixels; lower faces look blurred as they are, so that their degree tells nothing (see the network's card)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,8 @@ class AssessedFace:
 
     frame: int  #: from 0
     box: tuple[float, float, float, float]  #: x1 y1 x2 y2, pixels
-    degree: float  #: 0 sharp, 1 nothing of the identity is left
-    protected: bool | None  #: whether the degree reaches the threshold, and the face is not too small; None: there is none
+    degree: float  #: 0 sharp, 1 nothing of the identity is left; nan: the face is too small to say
+    protected: bool | None  #: whether the degree reaches the threshold; None: there is none
 
 
 @dataclass
@@ -44,11 +43,6 @@ class Assessed:
     path: Path
     faces: list[AssessedFace] = field(default_factory=list)
     fault: str = ""  #: why it cannot be read or judged
-
-
-def too_small(box: Sequence[float]) -> bool:
-    """Return whether a face, x1 y1 x2 y2 in pixels, is lower than what can be judged by the picture alone."""
-    return box[3] - box[1] < LEAST
 
 
 class BlindMeter:
@@ -68,13 +62,13 @@ class BlindMeter:
         self.threshold = float(next(iter(self._metric.calibrate([]).values())))  #: degree of protected faces; nan: none is known
 
     def __call__(self, image: Image, faces: Sequence[Ellipse]) -> list[float]:
-        """Return the degree of each face, 0..1."""
+        """Return the degree of each face, 0..1; nan for a face that is too small to say."""
         sample = Sample("", image, tuple(faces))
         return [float(degree) for degree in self._metric(sample, Anonymized(image, np.ones(image.shape[:2], np.float32)))]
 
-    def protected(self, degree: float, face: Ellipse) -> bool | None:
+    def protected(self, degree: float) -> bool | None:
         """Return whether a face of that degree is protected; None without a threshold. A face that is too small is not."""
-        return None if math.isnan(self.threshold) else degree >= self.threshold and not too_small(face.bounds())
+        return None if math.isnan(self.threshold) else degree >= self.threshold
 
 
 class Assessor:
@@ -110,7 +104,7 @@ class Assessor:
     def _frame(self, number: int, image: Image) -> list[AssessedFace]:
         faces = sorted((face.ellipse for face in self.pool(image)), key=lambda face: (face.cy, face.cx))
         return [
-            AssessedFace(number, face.bounds(), degree, self.meter.protected(degree, face))
+            AssessedFace(number, face.bounds(), degree, self.meter.protected(degree))
             for face, degree in zip(faces, self.meter(image, faces), strict=True)
         ]
 

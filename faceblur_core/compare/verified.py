@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from faceblur_core.compare.assess import too_small
 from faceblur_core.types import box_iou
 
 SAME = 0.4  #: intersection over union at which two boxes are of one face
@@ -46,7 +46,7 @@ class StillFound:
 
     face: FoundFace
     in_original: bool = False  #: it is where a face is in the original
-    degree: float | None = None  #: of blur, 0..1, where there are no originals
+    degree: float | None = None  #: of blur, 0..1, where there are no originals; nan: the face is too small to say
     protected: bool = False  #: it is blurred enough
 
 
@@ -92,7 +92,7 @@ class _Course:
     found: bool = False  #: in the output
     in_original: bool = False
     unhidden: bool = False  #: the output is as the original there
-    degree: float | None = None  #: of blur, the least
+    degree: float | None = None  #: of blur, the least that is known; nan: none is
 
     def follow(self, other: _Course) -> None:
         """Go on with what another one has of a later picture."""
@@ -101,7 +101,7 @@ class _Course:
         self.in_original |= other.in_original
         self.unhidden |= other.unhidden
         if self.degree is not None and other.degree is not None:
-            self.degree = min(self.degree, other.degree)
+            self.degree = float(np.fmin(self.degree, other.degree))
 
     def reaches(self, face: FoundFace, every: int) -> bool:
         """Return whether a face of a video can be the same: it is seen soon after, or in the next picture that is looked at."""
@@ -119,8 +119,8 @@ class _Course:
                 when = f" in {len(self.faces)} pictures from {first.time:.2f} s to {last.time:.2f} s"
         what = f" is {'still ' if self.in_original else ''}found" if self.found else " of the original"
         if self.degree is not None:
-            small = all(too_small(face.box) for face in self.faces)
-            what += ": too small to be judged" if small else f": not protected, degree of blur {self.degree:.2f}"
+            unknown = math.isnan(self.degree)
+            what += ": too small to be judged" if unknown else f": not protected, degree of blur {self.degree:.2f}"
         return f"{first}{when}{what}" + (": nothing was hidden there" if self.unhidden else "")
 
 
@@ -160,7 +160,7 @@ def as_json(item: Verified) -> dict[str, object]:
 def _told_of(still: StillFound) -> dict[str, object]:
     if still.degree is None:
         return {"in_original": still.in_original}
-    return {"degree": round(still.degree, 4), "protected": still.protected}
+    return {"degree": None if math.isnan(still.degree) else round(still.degree, 4), "protected": still.protected}
 
 
 def _face_json(face: FoundFace) -> dict[str, object]:

@@ -166,8 +166,8 @@ class Look:
             found = self.judges(image, view.number, view.time)
             places = [box_ellipse(*face.box, *view.size) for face in found]
             item.still_found += [
-                StillFound(face, degree=degree, protected=bool(meter.protected(degree, place)))
-                for face, place, degree in zip(found, places, meter(image, places), strict=True)
+                StillFound(face, degree=degree, protected=bool(meter.protected(degree)))
+                for face, degree in zip(found, meter(image, places), strict=True)
             ]
 
     def _beside(self, item: Verified) -> None:

@@ -100,14 +100,29 @@ def _area(box: Floats) -> float:
 
 def with_landmarks(faces: tuple[Face, ...], pool: DetectorPool, image: Image) -> list[Face]:
     """Return the faces with the landmarks that the pool finds on them; where it finds none, with their own."""
-    found = pool(image)
-    return [_completed(face, found) for face in faces]
+    return completed(faces, pool(image))
 
 
-def _completed(face: Face, found: Sequence[Face]) -> Face:
-    """Return a face with the landmarks of the first one that is the same and has some."""
-    same = (other.landmarks for other in found if other.landmarks is not None and same_face(face, other))
-    return dataclasses.replace(face, landmarks=next(same, face.landmarks))
+def completed(faces: Sequence[Face], found: Sequence[Face]) -> list[Face]:
+    """Return the faces with the landmarks of those that were found; where none is the same, with their own.
+
+    Each is given to one face, the one that it overlaps most, and only if its landmarks lie about a point in that face's box.
+    """
+    boxes, others = (np.array([face.ellipse.bounds() for face in some], np.float32).reshape(-1, 4) for some in (faces, found))
+    overlap = box_iou(boxes, others)
+    result = list(faces)
+    done, given = set[int](), set[int]()
+    for index, other in sorted(np.ndindex(overlap.shape), key=lambda pair: -overlap[pair]):
+        points = found[other].landmarks
+        if points is None or index in done or other in given or not same_face(faces[index], found[other]):
+            continue
+        x, y = points.mean(axis=0)
+        x1, y1, x2, y2 = boxes[index]
+        if x1 <= x <= x2 and y1 <= y <= y2:
+            result[index] = dataclasses.replace(faces[index], landmarks=points)
+            done.add(index)
+            given.add(other)
+    return result
 
 
 def survey(source: OpenSource, bad: BadRows, workers: int, advance: Advance | None = None) -> list[Surveyed]:
@@ -149,8 +164,9 @@ def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: Bad
     found = pool(image)
     extra = [face for face in found if not any(same_face(face, known) for known in photo.faces)]
     unconfirmed = sum(not any(same_face(face, known) for face in found) for known in photo.faces)
-    known = [face if face.landmarks is not None else _completed(face, found) for face in photo.faces]
-    complete = dataclasses.replace(photo, faces=(*known, *extra))
+    known = zip(photo.faces, completed(photo.faces, found), strict=True)
+    labelled = (face if face.landmarks is not None else same for face, same in known)
+    complete = dataclasses.replace(photo, faces=(*labelled, *extra))
     return Surveyed(source.label, complete, hashlib.sha256(data).hexdigest(), fingerprint(image), unconfirmed if found else 0)
 
 

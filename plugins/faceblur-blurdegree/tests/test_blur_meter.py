@@ -147,6 +147,16 @@ def test_the_metric_looks_at_the_output_alone(bright):
     np.testing.assert_array_equal(other, metric(sample, result))
 
 
+def test_the_metric_says_nothing_of_low_faces(bright):
+    faces = (Ellipse(60, 60, 30, 19.5), Ellipse(170, 90, 10, 20), Ellipse(60, 150, 30, 20, 0.5))
+    result = Anonymized(grey(102), np.zeros((200, 240), np.float32))
+    sample = Sample("x", noise_image(200, 240), faces)
+    np.testing.assert_allclose(BlurDegree(str(bright))(sample, result), [np.nan, 0.4, 0.4], atol=1e-4)
+    np.testing.assert_allclose(BlurDegree(str(bright), least=0)(sample, result), [0.4] * 3, atol=1e-4)
+    low = dataclasses.replace(sample, faces=faces[:1])
+    np.testing.assert_array_equal(BlurDegree(str(bright))(low, result), [np.nan])
+
+
 def test_the_threshold_is_the_files_unless_another_is_given(bright):
     assert BlurDegree(str(bright)).calibrate([]) == {"protected": 0.5}
     assert BlurDegree(str(bright), threshold=0.7).calibrate([]) == {"protected": 0.7}
@@ -220,7 +230,11 @@ def test_assess_tells_each_face_and_whether_it_is_protected(photos, bright, tmp_
     cv2.imwrite(str(photos / "a.png"), cv2.resize(cv2.imread(str(photos / "a.png")), None, fx=(f := 32 / height), fy=f))
     small = faceblur(*run, "--set", f"weights={bright}", "--set", "threshold=0", cwd=tmp_path, cache=tmp_path / "cache")
     assert small.returncode == 1 and "too small to say" in small.stdout
-    assert "1 not protected (degree below 0.000, or lower than 40 pixels)" in small.stdout
+    assert "1 not protected (degree below 0.000, or too small to say)" in small.stdout
+    assert json.loads((tmp_path / "r.json").read_text())["pictures"][0]["faces"][0]["degree"] is None
+    least = "weights={bright}", "threshold=0", "least=20"
+    judged = faceblur(*run, *(f"--set={one.format(bright=bright)}" for one in least), cwd=tmp_path, cache=tmp_path / "cache")
+    assert judged.returncode == 0 and "0 not protected" in judged.stdout
 
 
 def test_assess_without_weights_without_pictures_and_with_bad_files_is_one_line(photos, bright, tmp_path):

@@ -15,7 +15,7 @@ from faceblur_core.alignment import TEMPLATE, align
 from faceblur_core.errors import FaceblurError, UnknownName
 from faceblur_core.testing import EmbedderContract, MetricContract, check_component
 from faceblur_core.testsets.samples import PORTRAIT_FACE, PORTRAIT_POINTS
-from faceblur_core.types import Anonymized, Sample
+from faceblur_core.types import Anonymized, Ellipse, Sample
 from faceblur_identity.embedders import embedder
 from faceblur_identity.metrics import Cosine, Naive, Parrot, Restoration, Wiener, ranks, threshold
 
@@ -46,14 +46,26 @@ def shown(image: np.ndarray) -> Anonymized:
 
 def test_cosine_is_one_for_a_copy_and_little_without_a_face(portrait):
     copy = Cosine()(portrait, shown(portrait.image))
-    assert copy[0] == pytest.approx(1, abs=1e-6) and np.isnan(copy[1])  # no landmarks: not defined, and counted as missing
+    assert copy[0] == pytest.approx(1, abs=1e-6) and copy[1] == 1  # without landmarks, and untouched
     black = Cosine()(portrait, shown(np.zeros_like(portrait.image)))
-    assert black[0] < 0.4
+    assert black[0] < 0.4 and np.isnan(black[1])  # without landmarks, and changed: not defined, and counted as missing
     unlike = Cosine()(portrait, shown(cv2.GaussianBlur(portrait.image, (0, 0), 25)))
     near = Cosine()(portrait, shown(cv2.GaussianBlur(portrait.image, (0, 0), 1)))
     assert unlike[0] < 0.4 < near[0] < 1
     assert Cosine()(Sample("x", portrait.image), shown(portrait.image)).shape == (0,)
     assert Cosine().note == "embedder mobilefacenet"
+
+
+def test_a_face_without_landmarks_is_like_itself_only_if_no_pixel_of_its_box_has_changed(portrait):
+    x1, y1, x2, y2 = (round(side) for side in PORTRAIT_FACE.bounds())
+    height, width = portrait.image.shape[:2]
+    beyond = Ellipse(width + 50, height + 50, 20, 20)
+    sample = Sample("x", portrait.image, (PORTRAIT_FACE, beyond), landmarks=(None, None))
+    inside, outside = ((y1 + 1, x1 + 1), (y2 - 1, x2 - 1)), ((y1 - 2, x1 - 2), (y2 + 2, x2 + 2))
+    for (row, column), expected in [(pixel, np.nan) for pixel in inside] + [(pixel, 1.0) for pixel in outside]:
+        changed = portrait.image.copy()
+        changed[row, column] ^= 1
+        np.testing.assert_array_equal(Cosine()(sample, shown(changed)), [expected, np.nan])
 
 
 def test_embeddings_do_not_depend_on_who_else_is_asked(portrait):

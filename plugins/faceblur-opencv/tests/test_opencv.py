@@ -13,7 +13,8 @@ from faceblur_core.errors import FaceblurError
 from faceblur_core.media.images import read_photo
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import BackendContract, DetectorContract, noise_image
-from faceblur_core.types import box_iou
+from faceblur_core.types import Detections, box_iou
+from faceblur_opencv.haar import FRONTAL, PROFILE, HaarDetector
 
 FACE = np.float32([[178, 65, 269, 176]])  # of the astronaut
 
@@ -77,6 +78,16 @@ def test_profiles_to_both_sides_are_found(shared):
         mirrored = every(np.ascontiguousarray(image[:, ::-1])).boxes
         back = np.stack([width - mirrored[:, 2], mirrored[:, 1], width - mirrored[:, 0], mirrored[:, 3]], axis=1)
         assert box_iou(every(image).boxes, back).max(axis=1).max() > 0.7
+
+
+def test_a_score_of_haar_is_the_share_of_hits_with_such_a_weight_that_are_faces(monkeypatch):
+    boxes = np.array([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]], np.float32)
+    hits = {
+        FRONTAL: Detections(boxes[:2], np.array([2.14, 2.14 + 1.67 * np.log(3)])),
+        PROFILE: Detections(boxes[2:], np.array([0.20 - 2.89 * np.log(9)])),
+    }
+    monkeypatch.setattr(HaarDetector, "hits", lambda self, image: hits)
+    assert make("haar")(noise_image()).scores == pytest.approx([0.75, 0.5, 0.1], abs=1e-6), "sorted by score"
 
 
 def test_yunet_finds_landmarks_in_place():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from faceblur_core.alignment import SIDE, align
 from faceblur_core.errors import FaceblurError
-from faceblur_core.types import Anonymized, Faces, Floats, Image, Observation, Sample, option
+from faceblur_core.types import Anonymized, Ellipse, Faces, Floats, Image, Observation, Sample, option
 from faceblur_identity.embedders import embedder, of_originals
 
 Name = Literal["mobilefacenet", "sface", "buffalo_l"]
@@ -43,7 +43,10 @@ class _Recognises:
 
 @dataclass(frozen=True)
 class Cosine(_Recognises):
-    """Cosine of a face's embeddings before and after; nan for a face without landmarks."""
+    """Cosine of a face's embeddings before and after.
+
+    Of a face without landmarks only one thing is known: untouched it is like itself. It has 1 then, else nan.
+    """
 
     false_match_rate: Annotated[float, Gt(0), Lt(1)] = option(1e-3, "share of pairs of different people above the threshold")
 
@@ -58,7 +61,7 @@ class Cosine(_Recognises):
 
     def __call__(self, sample: Sample, result: Anonymized) -> NDArray[np.float64]:
         """Return one cosine per face."""
-        values = np.full(len(sample.faces), np.nan)
+        values = np.array([1.0 if _untouched(face, sample.image, result.image) else np.nan for face in sample.faces])
         known = [i for i, points in enumerate(sample.landmarks) if points is not None]
         if known:
             crops, hidden = (_aligned(image, sample.landmarks, known) for image in (sample.image, result.image))
@@ -94,6 +97,13 @@ def threshold(vectors: Floats, people: Sequence[str], false_match_rate: float) -
     if not len(values):
         return math.nan
     return float(np.nextafter(values[min(int(false_match_rate * len(values)), len(values) - 1)], np.float32(2)))
+
+
+def _untouched(face: Ellipse, before: Image, after: Image) -> bool:
+    """Return whether every pixel of a face's bounding box is as it was; a face beyond the image is not."""
+    x1, y1, x2, y2 = face.bounds()
+    box = slice(max(0, math.floor(y1)), max(0, math.ceil(y2))), slice(max(0, math.floor(x1)), max(0, math.ceil(x2)))
+    return before[box].size > 0 and np.array_equal(before[box], after[box])
 
 
 def _aligned(image: Image, landmarks: Sequence[Floats | None], which: Sequence[int]) -> Faces:

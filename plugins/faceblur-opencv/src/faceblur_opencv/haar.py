@@ -13,13 +13,16 @@ from faceblur_core.errors import FaceblurError
 from faceblur_core.types import Detections, Image, option
 
 FRONTAL, PROFILE = "haarcascade_frontalface_default.xml", "haarcascade_profileface.xml"
+#: Of each cascade: the weight at which half of its hits are faces, and the width of the logistic curve that tells their share at
+#: others; fitted to WIDER FACE's training photos by benchmarks/haar_score.py.
+SHARES = {FRONTAL: (2.14, 1.67), PROFILE: (0.20, 2.89)}
 
 
 @dataclass
 class HaarDetector:
     """Frontal faces and profiles to either side; the profile cascade knows one side, so it also sees the mirrored image.
 
-    Scores are the sums of the last stage's weights: unbounded, comparable within one cascade only.
+    A score is the share of hits with such a weight that are faces, 0..1; see SHARES.
     """
 
     scale_factor: Annotated[float, Ge(1.01), Le(3)] = option(1.1, "step between the sizes that are searched")
@@ -41,17 +44,24 @@ class HaarDetector:
             raise FaceblurError(f"detector 'haar': OpenCV {cv2.__version__} has no cascades in {folder}; install opencv<5")
 
     def __call__(self, image: Image) -> Detections:
+        found = []
+        for name, hits in self.hits(image).items():
+            middle, width = SHARES[name]
+            found.append(Detections(hits.boxes, 1 / (1 + np.exp((middle - hits.scores) / width))))
+        return Detections.concat(found).nms(self.nms_threshold)
+
+    def hits(self, image: Image) -> dict[str, Detections]:
+        """Return what each cascade finds in an image, H x W x 3, by its name; scores are the last stage's weights, summed."""
         import cv2
 
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        found = [self._search(self._cascades[0], grey)]
+        found = {FRONTAL: self._search(self._cascades[0], grey)}
         if self.profile:
-            found.append(self._search(self._cascades[1], grey))
             mirrored = self._search(self._cascades[1], np.ascontiguousarray(grey[:, ::-1]))
             flipped = image.shape[1] - mirrored.boxes[:, [2, 1, 0, 3]]
             flipped[:, [1, 3]] = mirrored.boxes[:, [1, 3]]
-            found.append(Detections(flipped, mirrored.scores))
-        return Detections.concat(found).nms(self.nms_threshold)
+            found[PROFILE] = Detections.concat([self._search(self._cascades[1], grey), Detections(flipped, mirrored.scores)])
+        return found
 
     def _search(self, cascade: Any, grey: np.ndarray) -> Detections:
         boxes, _, weights = cascade.detectMultiScale3(
