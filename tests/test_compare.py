@@ -23,7 +23,7 @@ from conftest import DISTS
 from faceblur_core.compare import remembered
 from faceblur_core.compare import run as compare_run
 from faceblur_core.compare import table as compare_table
-from faceblur_core.compare.statistics import Figure
+from faceblur_core.compare.statistics import Draws, Figure, figure
 from faceblur_core.testsets.format import read_testset, write_testset
 from faceblur_core.types import Detections, Ellipse
 from photos import encoded
@@ -198,6 +198,33 @@ def test_the_gap_is_worst_minus_best_of_slices_with_enough_values():
     [gap] = compare_table._gaps(figures)
     assert gap["value"] == pytest.approx(0.2)
     assert (gap["slice"], gap["statistic"], gap["better"]) == ("age: worst minus best", "mean", "lower")
+
+
+def test_what_chance_makes_of_the_gap_is_as_if_the_slices_were_drawn_from_one():
+    """Beside the gaps of binomial draws: three groups of one kind; that one of them differs does not change what chance does."""
+    rng = np.random.default_rng(0)
+    sizes = {"a": 60, "b": 150, "c": 400}
+    values = {name: (np.arange(size) < round(0.8 * size)).astype(float) for name, size in sizes.items()}
+    units = np.split(np.arange(610), [60, 210])
+    draws = Draws.make(610, 1000, 0)
+
+    def rows(values):
+        figures = [
+            (f"race={name}", "mean", figure(values[name], drawn, draws, "mean", {}))
+            for name, drawn in zip(sizes, units, strict=True)
+        ]
+        return list(compare_table._gaps(figures))
+
+    drawn = np.array([rng.binomial(size, 0.8, 20_000) / size for size in sizes.values()])
+    expected = np.quantile(drawn.max(axis=0) - drawn.min(axis=0), 0.95)
+    gap, chance = rows(values)
+    assert gap["value"] < 0.001
+    assert (chance["slice"], chance["better"]) == ("race: worst minus best by chance", "")
+    assert chance["value"] == pytest.approx(expected, rel=0.1)
+    gap, same = rows({**values, "c": 1 - values["c"]})
+    assert gap["value"] == pytest.approx(0.6) and same["value"] == pytest.approx(chance["value"], rel=0.15)
+    sure, chance = rows({name: np.ones(size) for name, size in sizes.items()})
+    assert sure["value"] == chance["value"] == 0
 
 
 # What does not change a table, and what is measured again

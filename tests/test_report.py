@@ -341,10 +341,13 @@ def test_slices_have_bars_and_worst_minus_best(tmp_path: Path) -> None:
           for age, value, count in (("0-12", 0.5, 30), ("13-60", 1.0, 200), ("60+", 0.25, 7))),
         row("yunet", "coverage", "share>=0.95", (0.5, math.nan, math.nan), part="age: worst minus best"),
     ]  # fmt: skip
-    html = page(make_run(tmp_path, {"yunet": GOOD}, more=more))
-    assert "tiny-v1, by age" in html
+    html = page(make_run(tmp_path / "without", {"yunet": GOOD}, more=more))
+    assert "tiny-v1, by age" in html and ">by chance<" not in html
+    more.append(row("yunet", "coverage", "share>=0.95", (0.125, math.nan, math.nan), part="age: worst minus best by chance"))
+    html = page(make_run(tmp_path / "with", {"yunet": GOOD}, more=more))
+    assert ">by chance<" in html
     assert re.findall(r'<td class="bar( gap)?( soft)?" style="--p:([\d.]+)"', html) == [
-        ("", "", "0.5"), ("", "", "1.0"), ("", " soft", "0.25"), (" gap", "", "0.5"),
+        ("", "", "0.5"), ("", "", "1.0"), ("", " soft", "0.25"), (" gap", "", "0.5"), ("", " soft", "0.125"),
     ]  # fmt: skip
     assert "13-60 (200)" in html and "worst minus best" in html
 

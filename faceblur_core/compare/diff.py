@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from faceblur_core.compare.recorded import Key, Recorded, Row, direction
-from faceblur_core.compare.table import ATTACKS, GAP, WITHOUT_OUTPUT
+from faceblur_core.compare.table import ATTACKS, CHANCE, GAP, WITHOUT_OUTPUT
 from faceblur_core.errors import UsageMistake
 
 WORST = ATTACKS.removesuffix("-")  #: its note names the attack that was worst, which may change
@@ -146,7 +146,7 @@ def _named(key: Key) -> dict[str, str]:
 
 def _moved(before: Row, after: Row) -> bool:
     """Return whether the new value lies outside the old interval; a count's interval is itself, a difference has none."""
-    if before["slice"].endswith(GAP):
+    if before["slice"].endswith((GAP, CHANCE)):
         return False
     if before["metric"] == WITHOUT_OUTPUT:
         return bool(before["value"] != after["value"])

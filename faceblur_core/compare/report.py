@@ -12,7 +12,7 @@ import numpy as np
 
 from faceblur_core.compare.plots import Point, histograms, pareto, scatter
 from faceblur_core.compare.recorded import COST, Recorded, Row, direction, read_run
-from faceblur_core.compare.table import ATTACKS, GAP, LEAST_IN_GAP, LEAST_PEOPLE, WITHOUT_OUTPUT
+from faceblur_core.compare.table import ATTACKS, CHANCE, GAP, LEAST_IN_GAP, LEAST_PEOPLE, WITHOUT_OUTPUT
 from faceblur_core.errors import UnreadableImage
 from faceblur_core.media.images import read_photo
 from faceblur_core.media.sheets import thumbnail
@@ -314,11 +314,13 @@ def _bars(run: Recorded, title: str, column: Column, kind: str, parts: Sequence[
         if counts[part]
     ]
     gap = Column("worst minus best", column.metric, column.statistic, part=f"{kind}{GAP}")
-    table = _table(run, title, [*wanted, gap])
+    chance = Column("by chance", column.metric, column.statistic, part=f"{kind}{CHANCE}")
+    told = any(_is(row, title, chance, chance.part) for row in run.rows)
+    table = _table(run, title, [*wanted, gap, *([chance] if told else [])])
     if len(wanted) < 2:
         return None
     table.title = column.heading
-    table.few = [counts.get(shown.part, LEAST_IN_GAP) < LEAST_IN_GAP for shown in table.columns]
+    table.few = [shown == chance or counts.get(shown.part, LEAST_IN_GAP) < LEAST_IN_GAP for shown in table.columns]
     known = [cell for line in table.lines for cell in line.cells if cell.value is not None]
     longest = 1.0 if column.statistic.startswith("share") else max(cell.value or 0.0 for cell in known)
     for cell in known:

@@ -10,7 +10,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from faceblur_core.errors import UsageMistake
 
 Values = NDArray[np.float64]
 ENDS = (0.025, 0.975)  #: of the intervals: 95 %
+LIMIT = 0.95  #: share of the resamples in which a difference by chance is smaller than what is told
 _OPERATORS: dict[str, Callable[[Values, float], NDArray[np.bool_]]] = {
     ">=": operator.ge, "<=": operator.le, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
@@ -36,6 +37,7 @@ class Figure:
     high: float
     count: int  #: values that it is made of
     missing: int  #: values that are not defined
+    drawn: Values = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)  #: its value in each resample
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,20 @@ def _figure(row: Values, count: int, missing: int) -> Figure:
     if not count or not len(drawn) or math.isnan(row[0]):
         return Figure(float(row[0]) if count else math.nan, math.nan, math.nan, count, missing)
     low, high = np.quantile(drawn, ENDS, method="inverted_cdf")  # also where some are infinite
-    return Figure(float(row[0]), float(low), float(high), count, missing)
+    return Figure(float(row[0]), float(low), float(high), count, missing, row[1:])
+
+
+def gap_by_chance(figures: Sequence[Figure]) -> float:
+    """Return what worst minus best of slices stays below in 95 % of the resamples if only chance makes them differ.
+
+    Each slice's values in the resamples are moved so that their mean is 0: what is left is chance. nan without an interval.
+    """
+    if any(len(found.drawn) == 0 for found in figures):
+        return math.nan
+    with np.errstate(invalid="ignore"):
+        noise = np.array([found.drawn - found.drawn.mean() for found in figures])
+    gaps = noise.max(axis=0) - noise.min(axis=0)
+    return float(np.quantile(gaps, LIMIT)) if np.isfinite(gaps).all() else math.nan
 
 
 def _row(values: Values, units: NDArray[np.intp], draws: Draws, statistic: str, thresholds: dict[str, float]) -> Values:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from faceblur_core.compare.config import MetricSpec
 from faceblur_core.compare.job import reason
 from faceblur_core.compare.run import Done, Results, sample_errors
-from faceblur_core.compare.statistics import Draws, Figure, figure, pooled, threshold_name
+from faceblur_core.compare.statistics import Draws, Figure, figure, gap_by_chance, pooled, threshold_name
 from faceblur_core.datasets.labels import ellipse_of
 from faceblur_core.errors import FaceblurError
 from faceblur_core.plugins import installed_plugins
@@ -27,6 +27,7 @@ COLUMNS = (
 )  # fmt: skip
 LEAST_PEOPLE = 10  #: with fewer, images are drawn for identity too
 GAP = ": worst minus best"  #: how the slices of the differences between slices end
+CHANCE = ": worst minus best by chance"  #: how the slices end that tell how large such a difference can be for no reason
 LEAST_IN_GAP = 20  #: values that a slice needs to count in worst minus best
 SIZES = ((0.0, 0.1, "small"), (0.1, 0.3, "medium"), (0.3, math.inf, "large"))  #: face height as a share of the image's
 WITHOUT_OUTPUT = "images without output"  #: stands for a metric in the row that counts them
@@ -220,17 +221,20 @@ def _training(results: Results, name: str, spec: MetricSpec) -> list[dict[str, N
 
 
 def _gaps(figures: Sequence[Found]) -> Iterator[Row]:
-    """Yield worst minus best over the categories and over each group, of slices with enough values."""
+    """Yield worst minus best over the categories and over each group, of slices with enough values, and what chance can do."""
     kinds = dict.fromkeys(part.partition("=")[0] for part, _, _ in figures if "=" in part)
     for kind in kinds:
         for statistic in dict.fromkeys(statistic for _, statistic, _ in figures):
-            values = [
-                found.value
+            slices = [
+                found
                 for part, of, found in figures
                 if of == statistic and part.startswith(f"{kind}=") and found.count >= LEAST_IN_GAP and math.isfinite(found.value)
             ]
-            if len(values) > 1:
+            if len(slices) > 1:
+                values = [found.value for found in slices]
                 yield {"slice": f"{kind}{GAP}", "statistic": statistic, "value": max(values) - min(values), "better": "lower"}
+                if not math.isnan(chance := gap_by_chance(slices)):
+                    yield {"slice": f"{kind}{CHANCE}", "statistic": statistic, "value": chance, "better": ""}
 
 
 def _worst_attacks(rows: Sequence[Row]) -> list[Row]:
