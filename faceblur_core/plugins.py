@@ -9,9 +9,11 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
 from importlib.metadata import Distribution, EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import pluggy
@@ -174,6 +176,17 @@ class Plugins:
             raise _broken(entry, "has options with a type hint that cannot be read", error) from error
         return made
 
+    def blamed(self, error: BaseException) -> str:
+        """Return which plugin's code raised an error, and where: ``plugin cats (catplug), cats.py:7``; empty: the core's did."""
+        entries = [entry for found in self._table.values() for same in found.values() for entry in same]
+        packages = {entry.component.factory.partition(":")[0].partition(".")[0]: entry for entry in entries}
+        packages.pop(__name__.partition(".")[0], None)
+        for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+            entry = packages.get(str(frame.f_globals.get("__name__")).partition(".")[0])
+            if entry:
+                return f"plugin {entry.plugin} ({entry.distribution}), {Path(frame.f_code.co_filename).name}:{line}"
+        return ""
+
     def make(self, kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:
         """Return a new component, its options checked against the type hints of its fields.
 
@@ -185,13 +198,26 @@ class Plugins:
         entry = self.get(kind, name)
         values = converted(cls, options or {}, f"{kind} {name!r}")
         try:
-            return cls(**values)
+            made = cls(**values)
+            fault = _fault_of(kind, made)
         except FaceblurError:
             raise
         except ImportError as error:
             raise _missing(entry, error) from error
         except (Exception, SystemExit) as error:  # a framework that does not like its model, a bug
             raise _broken(entry, "cannot start", error) from error
+        if fault:
+            raise FaceblurError(f"{kind} {name!r} of plugin {entry.plugin} {fault}; its author must mend that")
+        return made
+
+
+def _fault_of(kind: Kind, made: object) -> str:
+    """Return what is wrong with a component that has started; empty: nothing that can be told without running it."""
+    files = [] if kind == "metric" else getattr(made, "model_files", [])  # a metric loads its network when it is asked
+    if not isinstance(files, (list, tuple)) or not all(isinstance(path, (str, Path)) for path in files):
+        return "has model_files that are no list of paths"
+    missing = [name for name in ("threshold", "different") if not hasattr(made, name)] if kind == "embedder" else []
+    return f"has no {' and no '.join(missing)}" if missing else ""
 
 
 def _sharing(kind: Kind) -> tuple[Kind, ...]:

@@ -561,6 +561,25 @@ def test_old_boxes_are_emptied_though_no_file_gives_new_ones(cli, portrait, tmp_
     assert (tmp_path / "faces.jsonl").read_text() == ""
 
 
+def test_a_resumed_run_has_the_faces_of_what_was_done_before_too(cli, portrait, tmp_path):
+    def run(*more):
+        return cli("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl", *more)
+
+    exported = tmp_path / "faces.jsonl"
+    Image.new("RGB", (200, 200)).save(portrait / "empty.png")
+    assert run().code == 0
+    assert "2 done before" in run("--resume", "--export-detections", exported).out
+    found = sorted(map(json.loads, exported.read_text().splitlines()), key=lambda row: row["input"])
+    assert [(row["input"], len(row["detections"])) for row in found] == [("empty.png", 0), ("portrait.png", 1)]
+    Image.new("RGB", (200, 201)).save(portrait / "more.png")
+    exported.write_text(exported.read_text() + '{"input": "cut o')
+    assert "2 done before" in run("--resume", "--export-detections", exported).out
+    assert len(exported.read_text().splitlines()) == 3, "each once"
+    assert run("--overwrite", "--export-detections", tmp_path / "all.jsonl").code == 0
+    anew, resumed = (sorted(path.read_text().splitlines()) for path in (tmp_path / "all.jsonl", exported))
+    assert anew == resumed
+
+
 def test_a_hand_edited_last_row_without_its_line_end_counts(cli, portrait, tmp_path):
     base = ("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl")
     assert cli(*base).code == 0
@@ -607,15 +626,39 @@ def test_empty_arguments_and_files_in_the_way_are_usage_errors(cli, portrait, tm
         ("flat", "found a face at [60.0, 60.0, 60.0, 200.0] and did not hide it"),
         ("shares", "found a face at [0.2, 0.1, 0.8, 0.9] and did not hide it"),
         ("transposed", "Detections.boxes must have the shape (2, 4), not (4, 2)"),
-        ("haar+nothing", "says that it hid something, but the picture is unchanged"),
+        ("haar+nothing", "and left it as it was"),
+        ("unchanged", "says that it hid something, but the picture is unchanged"),
         ("haar+inplace", "read-only"),
-        ("haar+quitter", "SystemExit"),
+        ("haar+quitter", "SystemExit: 7 (--verbose shows where)"),
+        ("listless", "detector 'listless' of plugin sloppy has model_files that are no list of paths; its author must mend that"),
     ],
 )
 def test_a_plugin_that_would_let_a_face_through_writes_nothing(cli, portrait, tmp_path, install, method, message):
     install("sloppy")
     result = cli("run", "-m", method, portrait, "-o", tmp_path / "out")
     assert result.code == 1 and message in result.err and not (tmp_path / "out").exists()
+
+
+def test_an_obfuscator_that_hides_one_face_and_not_the_other_writes_nothing(cli, portrait, tmp_path, install):
+    install("sloppy")
+    faces = [{"box": [178, 65, 269, 176]}, {"box": [400, 300, 440, 340]}]
+    (tmp_path / "faces.jsonl").write_text(json.dumps({"input": str(portrait / "portrait.png"), "detections": faces}))
+    run = ("run", "-m", "haar+half", portrait, "-o", tmp_path / "out", "--detections", tmp_path / "faces.jsonl")
+    result = cli(*run)
+    assert result.code == 1 and "found a face at [400.0, 300.0, 440.0, 340.0] and left it as it was" in result.err
+    for small_or_left in ([400, 300, 440, 315], [10, 300, 50, 340]):  # of a small face nobody can say that; half hides the left
+        faces[1]["box"] = small_or_left
+        (tmp_path / "faces.jsonl").write_text(json.dumps({"input": str(portrait / "portrait.png"), "detections": faces}))
+        assert cli(*run, "--overwrite").code == 0
+
+
+def test_an_error_of_a_plugin_that_nobody_expected_is_one_line(cli, portrait, tmp_path, install):
+    install("sloppy")
+    run = cli("run", "-m", "careless", portrait, "-o", tmp_path / "out")
+    label = cli("dataset", "label", "--method", "careless", portrait, "-o", tmp_path / "faces.jsonl")
+    place = r"plugin sloppy \(sloppyplug\), sloppyplug\.py:\d+, KeyError: 'nothing'"
+    assert run.code == 1 and re.fullmatch(rf"faceblur: .*portrait\.png: {place} \(--verbose shows where\)\n", run.err)
+    assert label.code == 1 and re.fullmatch(rf"faceblur: {place}\n", label.err)
 
 
 def test_an_option_of_any_type_has_its_place_in_the_manifest(cli, portrait, tmp_path, install):

@@ -634,6 +634,15 @@ def test_faces_are_exported_picture_by_picture_and_fed_back(cli, clip, tmp_path)
         assert result.code == 1 and message in result.err and not list((tmp_path / "d").iterdir())
 
 
+def test_a_video_whose_faces_are_wanted_and_in_no_file_is_done_again(cli, clip, tmp_path):
+    base = ("run", clip[0], "-m", "yunet+solid", "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl", "--resume")
+    wanted = ("--export-detections", tmp_path / "boxes.jsonl")
+    assert cli(*base).code == 0
+    assert "done before" in cli(*base).out
+    assert "done before" not in cli(*base, *wanted).out and len(rows(tmp_path / "boxes.jsonl")) == 40
+    assert "done before" in cli(*base, *wanted).out and len(rows(tmp_path / "boxes.jsonl")) == 40
+
+
 def test_regions_and_times_are_chosen(cli, clip, tmp_path):
     path, _, places = clip  # 25 pictures per second, from x = 10 to 127
     regions = tmp_path / "regions.yaml"

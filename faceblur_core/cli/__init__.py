@@ -114,11 +114,23 @@ def _run() -> int:
             return 1
         # nobody reads our output any more, as after `head`, or it went to a full disk
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
-            raise
+            return _told(error)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         print(f"faceblur: standard output: {error.strerror}", file=sys.stderr)
         return 1
+    except Exception as error:  # whatever a stranger's plugin raises
+        return _told(error)
     return code if isinstance(code, int) and not isinstance(code, bool) else 0
+
+
+def _told(error: Exception) -> int:
+    """Tell an error of a plugin's code in one line, and return the exit code. The core's own is raised: it is our mistake."""
+    whose = installed_plugins().blamed(error)
+    if not whose or "--verbose" in sys.argv:
+        raise error
+    reason = " ".join(str(error).split())[:200]
+    print(f"faceblur: {printable(f'{whose}, {type(error).__name__}: {reason}')}", file=sys.stderr)
+    return 1
 
 
 @contextlib.contextmanager

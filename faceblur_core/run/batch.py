@@ -265,7 +265,8 @@ class _Worker:
         if self.batch.verbose:
             traceback.print_exception(error)
         reason = " ".join(str(error).split())
-        return f"internal error, {type(error).__name__}: {reason[:200]} (--verbose shows where)"
+        whose = self.batch.method.plugins.blamed(error) or "internal error"
+        return f"{whose}, {type(error).__name__}: {reason[:200]} (--verbose shows where)"
 
     def _process(self, job: Job, row: Row) -> Skipped | None:
         if is_video(job.source):
@@ -274,7 +275,7 @@ class _Worker:
         with timed(row.ms, "read"):
             data = _read(job.source)
         row.input_sha256 = hashlib.sha256(data).hexdigest()
-        if batch.done is not None and _is_done(batch.done.get(job.name), row, job.target):
+        if self._was_done(job, row):
             return "done"
         with timed(row.ms, "decode"):
             photo = read_photo(data, batch.max_pixels)
@@ -297,17 +298,33 @@ class _Worker:
         with timed(row.ms, "write"):
             save(job.target, encoded)
         row.output, row.output_sha256 = str(job.target), hashlib.sha256(encoded).hexdigest()
-        if batch.export and row.detections is not None:
-            with batch.export.file(job.name, row.input_sha256) as export:
-                export(None, None, row.detections)
+        self._export(row)
         return None
+
+    def _export(self, row: Row) -> None:
+        """Write the faces of a photo to the file of ``--export-detections``."""
+        if self.batch.export and row.detections is not None:
+            with self.batch.export.file(row.input, row.input_sha256) as export:
+                export(None, None, row.detections)
+
+    def _was_done(self, job: Job, row: Row) -> bool:
+        """Return whether an earlier run did a file, and its faces are where they are wanted."""
+        earlier = (self.batch.done or {}).get(job.name)
+        if earlier is None or not _is_done(earlier, row, job.target):
+            return False
+        if self.batch.export is None or self.batch.export.has(job.name, row.input_sha256):
+            return True
+        if not isinstance(earlier.get("detections"), list):  # those of a video are in no manifest
+            return False
+        self._export(dataclasses.replace(row, detections=earlier["detections"]))
+        return True
 
     def _process_video(self, job: Job, row: Row) -> Skipped | None:
         batch, output = self.batch, self.batch.output
         with timed(row.ms, "read"):
             check_regular(job.source)
             row.input_sha256 = sha256_of(job.source)
-        if batch.done is not None and _is_done(batch.done.get(job.name), row, job.target):
+        if self._was_done(job, row):
             return "done"
         with VideoReader(job.source, batch.max_pixels, audio=output.encoding.audio) as reader:
             if reader.made and not batch.again:
@@ -371,11 +388,10 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _is_done(earlier: Mapping[str, Any] | None, row: Row, target: Path) -> bool:
+def _is_done(earlier: Mapping[str, Any], row: Row, target: Path) -> bool:
     """Return whether an earlier run made ``target`` from the same bytes with the same settings."""
     return (
-        earlier is not None
-        and earlier.get("outcome") != "error"
+        earlier.get("outcome") != "error"
         and earlier.get("settings") == row.settings
         and earlier.get("input_sha256") == row.input_sha256
         and target.is_file()

@@ -11,6 +11,7 @@ from faceblur_core.errors import FaceblurError
 from faceblur_core.types import Anonymized, Image, Mask
 
 HIDDEN = 0.5  #: from this value of the mask on a pixel counts as hidden
+LEAST = 16  #: pixels, shorter side of a box; a smaller one may look the same when it is hidden, as cells of a mosaic do
 
 
 def checked_share(before: Image, result: Anonymized) -> float:
@@ -46,6 +47,9 @@ def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
     if to_hide and highest < HIDDEN:
         raise FaceblurError(f"the method found {to_hide} faces and hid nothing")
     changed = [_changed(box, before, result.image, mask) for box in boxes]
+    for box in (box for box, done in zip(boxes, changed, strict=True) if not done):
+        if _left_as_it_was(box, before, result.image, mask):
+            raise FaceblurError(f"the method found a face at {_text(box)} and left it as it was")
     if any(changed) or highest < HIDDEN:
         return
     inside = before[mask >= HIDDEN]
@@ -69,5 +73,19 @@ def _changed(box: Sequence[float], before: Image, after: Image, mask: Mask) -> b
         return False
     row, column = min((top + bottom) // 2, height - 1), min((left + right) // 2, width - 1)
     if flat or (mask[row, column] < HIDDEN and not (mask[top:bottom, left:right] >= HIDDEN).any()):
-        raise FaceblurError(f"the method found a face at {[round(side, 1) for side in box]} and did not hide it")
+        raise FaceblurError(f"the method found a face at {_text(box)} and did not hide it")
     return bool((after[row, left:right] != before[row, left:right]).any())
+
+
+def _left_as_it_was(box: Sequence[float], before: Image, after: Image, mask: Mask) -> bool:
+    """Return whether no pixel of a box was changed, though there is something to see in what the mask hides of it."""
+    x1, y1, x2, y2 = (round(side) for side in box)
+    inside = slice(max(0, y1), max(0, y2)), slice(max(0, x1), max(0, x2))
+    hidden = before[inside][mask[inside] >= HIDDEN]
+    if min(mask[inside].shape) < LEAST or not len(hidden) or not np.ptp(hidden, axis=0).any():
+        return False
+    return np.array_equal(before[inside], after[inside])
+
+
+def _text(box: Sequence[float]) -> str:
+    return str([round(side, 1) for side in box])

@@ -154,6 +154,19 @@ class ManifestWriter(RowFile):
 class DetectionsWriter(RowFile):
     """Adds the faces of a file, one row per picture: what ``--detections`` reads."""
 
+    def __init__(self, path: Path, *, resume: bool, overwrite: bool) -> None:
+        """:raises UsageMistake: as :class:`RowFile`, and if rows of a run that is resumed cannot be read"""
+        super().__init__(path, resume=resume, overwrite=overwrite)
+        self._before: set[tuple[object, object]] = set()
+        if resume and path.is_file():
+            rows = read_rows(path, cut_off=ROW_START)
+            _end_last_line(path)
+            self._before = {(row.get("input"), row.get("input_sha256")) for _, row in rows}
+
+    def has(self, name: str, sha256: str) -> bool:
+        """Return whether the run that is resumed wrote the faces of a file."""
+        return (name, sha256) in self._before
+
     @contextlib.contextmanager
     def file(self, name: str, sha256: str) -> Iterator[Callable[[int | None, float | None, list[dict[str, Any]]], None]]:
         """Yield a function that takes a picture's number, its time in seconds and its faces; all or nothing is written."""

@@ -112,6 +112,36 @@ class Shrinker:
         return Anonymized(image[1:], np.zeros(image.shape[:2], np.float32))
 
 
+@dataclass
+class Half:
+    """Hides what is in the left half of the picture."""
+
+    def __call__(self, image, mask):
+        hidden = image.copy()
+        hidden[:, : image.shape[1] // 2][mask[:, : image.shape[1] // 2] > 0] = 0
+        return hidden
+
+
+@dataclass
+class Careless:
+    def __call__(self, image):
+        return {}["nothing"]
+
+
+@dataclass
+class Listless:
+    model_files = None
+
+    def __call__(self, image):
+        return Detections.none()
+
+
+@dataclass
+class Unchanged:
+    def __call__(self, image):
+        return Anonymized(image, np.ones(image.shape[:2], np.float32))
+
+
 def _row(name, attribute):
     return Component(name=name, summary=name, factory=f"sloppyplug:{attribute}")
 
@@ -127,15 +157,17 @@ def faceblur_detectors():
         _row("flat", "Flat"),
         _row("shares", "Shares"),
         _row("transposed", "Transposed"),
+        _row("careless", "Careless"),
+        _row("listless", "Listless"),
         explosive,
     ]
 
 
 @hookimpl
 def faceblur_obfuscators():
-    return [_row(name.lower(), name) for name in ("Leaky", "InPlace", "Nothing", "Quitter", "Pathological")]
+    return [_row(name.lower(), name) for name in ("Leaky", "InPlace", "Nothing", "Quitter", "Pathological", "Half")]
 
 
 @hookimpl
 def faceblur_anonymizers():
-    return [_row("shrinker", "Shrinker")]
+    return [_row("shrinker", "Shrinker"), _row("unchanged", "Unchanged")]
