@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -465,3 +467,66 @@ def test_any_plain_photo_can_be_written_as_any_format(form):
         assert again.format == form
         assert np.abs(again.frames[0].rgb().astype(int) - np.atleast_3d(picture)).mean() < (12 if form == "GIF" else 4)
         assert again.made
+
+
+GAMMA, PRIMARIES = struct.pack(">I", 45455), struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+HDR = bytes((9, 16, 0, 1))  # BT.2020, PQ
+
+
+def chunks(data):
+    """Return the chunks of a PNG before its pixels."""
+    found, place = {}, 8
+    while (kind := data[place + 4 : place + 8]) != b"IDAT":
+        size = int.from_bytes(data[place : place + 4], "big")
+        found[kind.decode()] = data[place + 8 : place + 8 + size]
+        assert int.from_bytes(data[place + 8 + size : place + 12 + size], "big") == zlib.crc32(data[place + 4 : place + 8 + size])
+        place += 12 + size
+    return found
+
+
+def with_chunks(data, *more):
+    parts = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in more)
+    return data[:33] + b"".join(parts) + data[33:]
+
+
+@pytest.mark.parametrize("kind", ["PNG L", "PNG RGBA", "PNG RGB 16"])
+def test_a_png_says_as_before_how_its_numbers_become_colours(kind):
+    told = ((b"gAMA", GAMMA), (b"cHRM", PRIMARIES), (b"sRGB", b"\0"), (b"cICP", HDR), (b"tEXt", b"Author\0me"))
+    data = with_chunks(LOSSLESS[kind][0], *told)
+    written = chunks(encode_photo(hide(read_photo(data))))
+    assert {name: written.get(name) for name in ("gAMA", "cHRM", "sRGB", "cICP", "tEXt")} == {
+        "gAMA": GAMMA, "cHRM": PRIMARIES, "sRGB": b"\0", "cICP": HDR, "tEXt": None,
+    }  # fmt: skip
+    longer = chunks(encode_photo(read_photo(with_chunks(LOSSLESS[kind][0], (b"gAMA", GAMMA + b"somebody's address")))))
+    assert "gAMA" not in longer and "cICP" not in chunks(encode_photo(read_photo(LOSSLESS[kind][0])))
+    with pytest.raises(UnreadableImage, match="its colours are not those that TIFF has"):
+        encode_photo(read_photo(data), "TIFF")
+    assert "gAMA" not in encode_photo(read_photo(with_chunks(LOSSLESS[kind][0], (b"gAMA", GAMMA))), "TIFF").decode("latin-1")
+
+
+def test_colours_of_an_avif_that_would_be_lost_are_refused():
+    data = photos.encoded(SMOOTH, "AVIF")
+    place = data.find(b"colrnclx") + 8
+    assert place > 8 and read_photo(data).format == "AVIF"
+    for offset, number in ((1, 12), (3, 16)):  # P3, PQ
+        other = bytearray(data)
+        other[place + offset] = number
+        with pytest.raises(UnreadableImage, match="AVIF with colours beyond sRGB"):
+            read_photo(bytes(other))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"\xff\x0a" + bytes(50), "JPEG XL"),
+        (b"8BPS\0\x01" + bytes(50), "Photoshop"),
+        (photos.deep_tiff(NOISE.astype(np.float32)), "TIFF of this kind"),
+        (photos.deep_tiff(photos.deep(NOISE)[..., [0, 0, 0, 0, 1]], extrasamples=["unspecified"] * 2), "TIFF of this kind"),
+    ],
+)
+def test_what_cannot_be_read_is_named(data, name):
+    with pytest.raises(UnreadableImage) as caught:
+        read_photo(data)
+    assert caught.value.message == f"{name} cannot be read; convert it to PNG or JPEG"

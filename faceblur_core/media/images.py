@@ -67,6 +67,19 @@ _LENS = "FocalLength FocalLengthIn35mmFilm DigitalZoomRatio LensSpecification Le
 KEPT_DETAILS = frozenset(Base[name].value for name in f"{_TIMES} {_EXPOSURE} {_LIGHT} {_LENS}".split())
 
 
+#: What a file is that Pillow cannot read: what stands at which place, and its name.
+UNREAD = (
+    (4, (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1"), "HEIC"),
+    (0, (b"\xff\x0a", b"\0\0\0\x0cJXL "), "JPEG XL"),
+    (0, (b"8BPS",), "Photoshop"),
+    (0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF of this kind"),
+)
+#: Numbers of ITU-T H.273 for what a viewer takes for granted: those of BT.709, BT.601 and sRGB, or none.
+USUAL_PRIMARIES, USUAL_TRANSFERS = b"\x01\x02\x05\x06", b"\x01\x02\x06\x0d"
+PNG_HEAD = 8 + 25  #: bytes of signature and IHDR, after which a PNG may say what must stand before the pixels
+COLOUR_CHUNKS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}  #: of PNG, how its numbers become colours; their sizes
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One upright picture of a file, with its own channels and depth."""
@@ -137,6 +150,7 @@ class Photo:
     loop: int | None = None  #: how often an animation repeats, 0 for ever
     encoder: Mapping[str, Any] = field(default_factory=dict)  #: how it was compressed
     made: Literal["", "anonymized", "preview"] = ""  #: by faceblur, and then which
+    colour: bytes = b""  #: a PNG's chunks of COLOUR_CHUNKS
 
 
 def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
@@ -152,7 +166,7 @@ def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
-        raise UnreadableImage("not a picture, or of a format that cannot be read") from None
+        raise UnreadableImage(_unread(data)) from None
     except PillowImage.DecompressionBombError:
         raise UnreadableImage("too many pixels for Pillow's limit") from None
     except MemoryError:
@@ -160,6 +174,12 @@ def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
     except Exception as error:  # a damaged file can make a decoder raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImage(f"the file is damaged ({reason[:200]})") from error
+
+
+def _unread(data: bytes) -> str:
+    """Return what is said of a file that Pillow does not know, by its first bytes."""
+    name = next((name for place, marks, name in UNREAD if data[place:].startswith(marks)), "")
+    return f"{name} cannot be read; convert it to PNG or JPEG" if name else "not a picture, or of a format that cannot be read"
 
 
 def pictures_beside(data: bytes) -> int:
@@ -181,7 +201,7 @@ def photo_size(path: Path) -> tuple[int, int]:
             turned = image.format != "TIFF" and image.getexif().get(Base.Orientation, 1) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
     except UnidentifiedImageError:
-        raise UnreadableImage("not a picture, or of a format that cannot be read") from None
+        raise UnreadableImage(_unread(path.read_bytes()[:16])) from None
 
 
 def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
@@ -209,6 +229,7 @@ def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
         loop,
         _encoder(image, form, data),
         _made(image, exif, data),
+        _colour_chunks(data, has_profile=icc_profile is not None) if form == "PNG" else b"",
     )
 
 
@@ -245,6 +266,17 @@ def _profile_alone(profile: bytes | None) -> bytes | None:
     return None if max(ends, default=0) > len(profile) else struct.pack(">I", min(end, len(profile))) + profile[4:end]
 
 
+def _colour_chunks(data: bytes, *, has_profile: bool) -> bytes:
+    """Return the chunks of a PNG file that say how its numbers become colours; no sRGB where there is a profile."""
+    found, place = {}, 8
+    while place + 12 <= len(data) and (kind := data[place + 4 : place + 8]) != b"IDAT":
+        size = int.from_bytes(data[place : place + 4], "big")
+        if COLOUR_CHUNKS.get(kind) == size and not (kind == b"sRGB" and has_profile):
+            found[kind] = _png_chunk(kind, data[place + 8 : place + 8 + size])
+        place += 12 + size
+    return b"".join(found.values())
+
+
 def _check_size(size: tuple[int, int], count: int, max_pixels: int) -> None:
     if size[0] * size[1] * count > max_pixels:
         pictures = f" x {count} pictures" if count > 1 else ""
@@ -257,6 +289,10 @@ def _depth(image: PillowImage.Image, form: str, data: bytes, pages: list[int]) -
         found = data.find(b"av1C")
         if found >= 0 and len(data) > found + 6 and data[found + 6] & 0x40:
             raise UnreadableImage("10- and 12-bit AVIF is not supported, its depth would be lost; convert it to 16-bit PNG")
+        found = data.find(b"colrnclx") + 8
+        primaries, transfer = data[found + 1 : found + 2], data[found + 3 : found + 4]
+        if found > 8 and "icc_profile" not in image.info and not (primaries in USUAL_PRIMARIES and transfer in USUAL_TRANSFERS):
+            raise UnreadableImage("AVIF with colours beyond sRGB and no profile is not supported; convert it to PNG")
         return 8
     if form == "PNG":
         if data[24] == 16 and image.mode == "I;16" and "transparency" in image.info:
@@ -463,11 +499,10 @@ def encode_pixels(pixels: NDArray[np.uint8], form: str, **options: Any) -> bytes
 def check_format(photo: Photo, form: str) -> None:
     """:raises UnreadableImage: if a picture of that format could not hold all of the photo."""
     can = FORMATS[form]
+    if b"cICP" in photo.colour and form != "PNG":
+        raise UnreadableImage(f"its colours are not those that {form} has without a profile (cICP); choose png")
     if len(photo.frames) > 1 and form != "TIFF":
-        if any(frame.depth == 16 for frame in photo.frames):
-            raise UnreadableImage(f"{form} holds no more than one 16-bit picture, the file has {len(photo.frames)}; choose tiff")
-        if len({frame.pixels.shape[:2] for frame in photo.frames}) > 1:
-            raise UnreadableImage(f"{form} holds no pictures of different sizes; choose tiff")
+        _check_several(photo, form)
     for frame in photo.frames:
         if frame.depth not in can.depths:
             raise UnreadableImage(f"{form} has no 16-bit pictures; choose png or tiff")
@@ -479,6 +514,13 @@ def check_format(photo: Photo, form: str) -> None:
             raise UnreadableImage("GIF has no half-transparent pixels; choose png or webp")
     if len(photo.frames) > 1 and not can.frames:
         raise UnreadableImage(f"{form} holds one picture, the file has {len(photo.frames)}; choose webp, gif or tiff")
+
+
+def _check_several(photo: Photo, form: str) -> None:
+    if any(frame.depth == 16 for frame in photo.frames):
+        raise UnreadableImage(f"{form} holds no more than one 16-bit picture, the file has {len(photo.frames)}; choose tiff")
+    if len({frame.pixels.shape[:2] for frame in photo.frames}) > 1:
+        raise UnreadableImage(f"{form} holds no pictures of different sizes; choose tiff")
 
 
 def encode_photo(
@@ -517,7 +559,7 @@ def _encoded(photo: Photo, form: str, quality: int | None, *, keep_metadata: boo
                 exif[tag] = _as_bytes(exif[tag])
     exif[Base.Software] = software
     if photo.frames[0].depth == 16:
-        return (_deep_png if form == "PNG" else _deep_tiff)(photo, exif)
+        return _with_colour((_deep_png if form == "PNG" else _deep_tiff)(photo, exif), photo, form)
     photo = _with_fitting_profile(photo, form)
     pictures = list(_pictures(photo, form))
     options = _save_options(photo, form, quality, exif)
@@ -525,8 +567,13 @@ def _encoded(photo: Photo, form: str, quality: int | None, *, keep_metadata: boo
     pictures[0].save(buffer, form, **options, **_animation(photo, form, pictures))
     written = buffer.getvalue()
     if form == "BMP":
-        written = written[:6] + BMP_MARKS["anonymized" if software == SOFTWARE else "preview"] + written[10:]
-    return written
+        return written[:6] + BMP_MARKS["anonymized" if software == SOFTWARE else "preview"] + written[10:]
+    return _with_colour(written, photo, form)
+
+
+def _with_colour(written: bytes, photo: Photo, form: str) -> bytes:
+    """Return a file with the photo's colour chunks if it is a PNG."""
+    return written[:PNG_HEAD] + photo.colour + written[PNG_HEAD:] if form == "PNG" else written
 
 
 def _with_fitting_profile(photo: Photo, form: str) -> Photo:
@@ -625,11 +672,10 @@ def _deep_png(photo: Photo, exif: PillowImage.Exif) -> bytes:
     if not ok:
         raise UnreadableImage("the 16-bit picture cannot be written")
     data = encoded.tobytes()
-    header_end = 8 + 25  # signature and IHDR; what is added must come before the pixels
     extra = _png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
     if photo.icc_profile:
         extra = _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photo.icc_profile)) + extra
-    return data[:header_end] + extra + data[header_end:]
+    return data[:PNG_HEAD] + extra + data[PNG_HEAD:]
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
