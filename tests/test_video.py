@@ -1,9 +1,11 @@
 """``faceblur run`` on videos: moving composites of real photos with known truth, odd files, damaged files, Ctrl-C."""
 
+import contextlib
 import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ from PIL import Image
 
 from conftest import spawn
 from faceblur_core.errors import UnreadableImage
-from faceblur_core.media.video import ENCODERS, Picture, VideoReader, _closest
+from faceblur_core.media.video import ENCODERS, Picture, VideoReader, _closest, without_comments
 from faceblur_core.run.video import overlapped
 from faceblur_core.tracking import gaps
 
@@ -641,6 +643,90 @@ def test_a_video_whose_faces_are_wanted_and_in_no_file_is_done_again(cli, clip, 
     assert "done before" in cli(*base).out
     assert "done before" not in cli(*base, *wanted).out and len(rows(tmp_path / "boxes.jsonl")) == 40
     assert "done before" in cli(*base, *wanted).out and len(rows(tmp_path / "boxes.jsonl")) == 40
+
+
+def brought_with(path) -> set[str]:
+    """Return what the pictures of a video bring with them."""
+    with av.open(str(path)) as container:
+        return {data.type.name for frame in container.decode(video=0) for data in frame.side_data}
+
+
+def encoded(path, encoder, pixel_format, prefix=b"", **options):
+    """Write five pictures; each packet begins with the prefix."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(encoder, rate=25, options={"preset": "ultrafast", **options})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, pixel_format
+        for number in (*range(5), None):
+            frame = None
+            if number is not None:
+                frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * number, np.uint8)).reformat(format=pixel_format)
+                frame.pts = number
+            for packet in stream.encode(frame):
+                other = av.Packet(prefix + bytes(packet))
+                other.pts, other.dts, other.time_base, other.stream = packet.pts, packet.dts, packet.time_base, stream
+                container.mux(other)
+    return path
+
+
+def test_closed_captions_are_left_out_with_the_subtitles_and_told_otherwise(cli, tmp_path):
+    captions = b"\xb5\0\x31GA94\x03\x42\xff\xfc\x94\x2c\xfc\xc8\x49\xff"  # ATSC A/53, two pairs of characters
+    message = b"\0\0\0\1\x06\x04" + bytes([len(captions)]) + captions + b"\x80"
+    clip = encoded(tmp_path / "told.ts", "libx264", "yuv420p", message, bf="0")
+    assert "A53_CC" in brought_with(clip)
+    for options, kept, note in (
+        ((), True, "closed captions are copied as they are, and may tell where or who"),
+        (("--no-subtitles",), False, ""),
+        (("--video-encoder", "ffv1"), False, "closed captions are lost: ffv1 writes none"),
+    ):
+        result = cli("run", "-m", "haar", clip, "-o", tmp_path / "out.mkv", "--overwrite", *options)
+        assert result.code == 0 and result.err.count("closed captions") == (1 if note else 0) and note in result.err
+        assert ("A53_CC" in brought_with(tmp_path / "out.mkv")) == kept
+
+
+def test_comments_in_the_headers_of_copied_sound_are_dropped(cli, tmp_path):
+    def headers(path):
+        with av.open(str(path)) as container:
+            return bytes(container.streams.audio[0].codec_context.extradata)
+
+    comments = b"\3vorbis" + bytes(4) + struct.pack("<II", 1, 300) + b"TITLE=" + b"at home" * 42 + b"\1"
+    with av.open(str(tmp_path / "plain.mkv"), "w") as container:
+        sound = container.add_stream("vorbis", rate=48_000, options={"strict": "experimental"})
+        sound.layout = "stereo"
+        noise = np.random.default_rng(0).normal(0, 0.1, (2, 24_000)).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts = 48_000, 0
+        for part in (frame, None):
+            container.mux(sound.encode(part))
+    plain = headers(tmp_path / "plain.mkv")
+    first, second = plain[1], plain[2]
+    told = b"\2" + bytes([first, 255, len(comments) - 255]) + plain[3 : 3 + first] + comments + plain[3 + first + second :]
+    assert without_comments(told) == without_comments(plain) == plain and without_comments(b"\2") == b"\2"
+    assert without_comments(b"") == b"" and without_comments(b"no headers") == b"no headers"
+    encoded(tmp_path / "pictures.mkv", "libx264", "yuv420p")
+    with contextlib.ExitStack() as stack:
+        clip = stack.enter_context(av.open(str(tmp_path / "clip.mkv"), "w"))
+        parts = [stack.enter_context(av.open(str(tmp_path / f"{name}.mkv"))) for name in ("pictures", "plain")]
+        streams = [clip.add_stream_from_template(part.streams[0]) for part in parts]
+        streams[1].codec_context.extradata = told
+        for part, stream in zip(parts, streams, strict=True):
+            for packet in part.demux():
+                if packet.size:
+                    packet.stream = stream
+                    clip.mux(packet)
+    assert b"at home" in headers(tmp_path / "clip.mkv")
+    result = cli("run", "-m", "haar", tmp_path / "clip.mkv", "-o", tmp_path / "out.mkv")
+    assert result.code == 0 and headers(tmp_path / "out.mkv") == plain
+    assert b"at home" not in (tmp_path / "out.mkv").read_bytes()
+
+
+def test_lost_hdr_metadata_is_told(cli, tmp_path):
+    display = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1):max-cll=1000,400"
+    params = {"x265-params": f"log-level=error:{display}"}
+    clip = encoded(tmp_path / "hdr.mkv", "libx265", "yuv420p10le", **params)
+    assert {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"} <= brought_with(clip)
+    result = cli("run", "-m", "haar", clip, "-o", tmp_path / "out.mkv")
+    assert result.code == 0 and result.err.count("HDR metadata (mastering display, light level) is lost") == 1
+    assert "MASTERING_DISPLAY_METADATA" not in brought_with(tmp_path / "out.mkv")
 
 
 def test_regions_and_times_are_chosen(cli, clip, tmp_path):

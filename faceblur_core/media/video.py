@@ -62,6 +62,10 @@ FASTEST = 240  #: frames per second; a rate above it is a wrong guess of the dem
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 
 
+#: What frames call what says how bright their pixels are meant, or how to show them on other screens.
+HDR = {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID", "DOVI_METADATA"}
+
+
 @dataclass(frozen=True, slots=True)
 class Encoder:
     """What is to be known of one of FFmpeg's encoders."""
@@ -74,6 +78,7 @@ class Encoder:
     more: Mapping[str, str] = field(default_factory=dict)
     alpha: tuple[str, ...] = ()  #: the containers in which it keeps transparency
     most: int = 51  #: of the option for constant quality
+    captions: bool = False  #: whether it writes the closed captions that pictures bring with them
 
     def check(self, quality: int | None, name: str) -> None:
         """:raises UsageMistake: if such a quality is not on its scale"""
@@ -85,7 +90,7 @@ _WEB = ("webm", "matroska")
 _VP9 = {"b": "0", "row-mt": "1", "deadline": "good", "strict": "experimental"}  # as transparency beside 4:2:2 and 4:4:4 counts
 _VP8 = {"b": "20M", "deadline": "good", "auto-alt-ref": "0"}  # with such references it takes no transparency
 ENCODERS: Mapping[str, Encoder] = {
-    "libx264": Encoder("h264", "crf", 18, "preset", "medium"),
+    "libx264": Encoder("h264", "crf", 18, "preset", "medium", captions=True),
     "libx265": Encoder("hevc", "crf", 20, "preset", "medium", {"x265-params": "log-level=error"}),
     "libsvtav1": Encoder("av1", "crf", 26, "preset", "8", most=63),
     "libvpx-vp9": Encoder("vp9", "crf", 24, "cpu-used", "4", _VP9, _WEB, 63),
@@ -94,8 +99,8 @@ ENCODERS: Mapping[str, Encoder] = {
     "ffv1": Encoder("ffv1", more={"level": "3", "slicecrc": "1"}, alpha=("mp4", "matroska", "avi")),
     "mpeg4": Encoder("mpeg4", more={"flags": "+qscale", "global_quality": str(3 * 118)}),
     "mjpeg": Encoder("mjpeg", more={"flags": "+qscale", "global_quality": str(2 * 118)}),
-    "h264_nvenc": Encoder("h264", "cq", 20, "preset", "p5", {"rc": "vbr", "b": "0"}),
-    "hevc_nvenc": Encoder("hevc", "cq", 22, "preset", "p5", {"rc": "vbr", "b": "0"}),
+    "h264_nvenc": Encoder("h264", "cq", 20, "preset", "p5", {"rc": "vbr", "b": "0"}, captions=True),
+    "hevc_nvenc": Encoder("hevc", "cq", 22, "preset", "p5", {"rc": "vbr", "b": "0"}, captions=True),
     "av1_nvenc": Encoder("av1", "cq", 26, "preset", "p5", {"rc": "vbr", "b": "0"}, most=63),
     "h264_qsv": Encoder("h264", "global_quality", 20, "preset", "medium"),
     "hevc_qsv": Encoder("hevc", "global_quality", 22, "preset", "medium"),
@@ -619,6 +624,7 @@ class VideoWriter:
         self.notes = reader.notes
         self.encoder = ""  #: the name of the encoder in use
         self.pixel_format = ""  #: FFmpeg's name of what is written
+        self._subtitles = encoding.subtitles  #: whether closed captions are wanted
         self._widened = False  #: whether pictures of limited range become such of full range
         self._durations: dict[int, int] = {}
         muxer = MUXERS[target.suffix.lower()]
@@ -707,6 +713,9 @@ class VideoWriter:
         except ValueError:
             self.notes[f"stream {source.index} ({source.type}) cannot be copied and is left out"] += 1
             return None
+        context: Any = stream.codec_context
+        if source.codec_context and source.codec_context.name == "vorbis":
+            context.extradata = without_comments(bytes(source.codec_context.extradata or b""))
         if source.type == "subtitle":
             self.notes[f"stream {source.index} (subtitle) is copied as it is, and may tell where or who"] += 1
         if source.time_base:
@@ -719,6 +728,7 @@ class VideoWriter:
     def write(self, picture: Picture) -> None:
         """Encode one picture. :raises FaceblurError: if the file cannot be written."""
         frame = picture.frame
+        self._note_side_data(frame)
         if frame.format.name != self.pixel_format:
             if _has_alpha(frame.format.name) and not _has_alpha(self.pixel_format):
                 raise FaceblurError(f"the video becomes transparent after {picture.time:.1f} s; split it there")
@@ -729,6 +739,17 @@ class VideoWriter:
             self._durations[frame.pts] = frame.duration
         with _writing(self._target):
             self._mux(self.stream.encode(frame))
+
+    def _note_side_data(self, frame: VideoFrame) -> None:
+        """Note once what a picture brings with it beside its pixels, if it is lost, or may tell something."""
+        side_data: Any = frame.side_data
+        kinds = {data.type.name for data in side_data}
+        if "A53_CC" in kinds and self._subtitles:
+            copied = ENCODERS[self.encoder].captions
+            what = "copied as they are, and may tell where or who" if copied else f"lost: {self.encoder} writes none"
+            self.notes[f"closed captions are {what}"] = 1
+        if kinds & HDR:
+            self.notes["HDR metadata (mastering display, light level) is lost"] = 1
 
     def _mux(self, packets: list[Any]) -> None:
         tick = self._reader.stream.time_base or Fraction(1, 90_000)
@@ -768,6 +789,28 @@ class VideoWriter:
         """Close the file as it is."""
         with contextlib.suppress(Exception):  # whatever it says now, the file is thrown away
             self._container.close()
+
+
+def without_comments(headers: bytes) -> bytes:
+    """Return the three headers of Vorbis sound, as containers hold them, without titles, names and cover in the second.
+
+    What is no such headers is returned as it is: nothing will play it. Vorbis I specification, 5.2; Matroska's codec mappings.
+    """
+    sizes: list[int] = []
+    place = 1
+    while len(sizes) < 2 and headers[:1] == b"\2":
+        end = place
+        while headers[end : end + 1] == b"\xff":
+            end += 1
+        sizes.append(255 * (end - place) + sum(headers[end : end + 1]))
+        place = end + 1
+    first, second = sizes or (0, 0)
+    comments = headers[place + first : place + first + second]
+    if not comments.startswith(b"\3vorbis"):
+        return headers
+    empty = b"\3vorbis" + bytes(8) + b"\1"
+    laced = b"\2" + b"\xff" * (first // 255) + bytes([first % 255, len(empty)])
+    return laced + headers[place : place + first] + empty + headers[place + first + second :]
 
 
 def _choose(encoder: str, codec: str, pixel_format: str, muxer: str, held: set[str]) -> tuple[str, str]:
@@ -833,6 +876,8 @@ def _options(name: str, encoding: Encoding) -> dict[str, str]:
         options[encoder.quality] = str(encoder.default if encoding.quality is None else encoding.quality)
     if encoder.speed:
         options[encoder.speed] = encoding.preset or encoder.pace
+    if encoder.captions and not encoding.subtitles:
+        options["a53cc"] = "0"
     return options | dict(encoding.options)
 
 
