@@ -486,7 +486,7 @@ def test_methods_without_detections_run_picture_by_picture(cli, clip, tmp_path, 
 
 def test_a_plugin_that_breaks_its_contract_costs_its_video(cli, clip, tmp_path, install):
     install("sloppy")
-    for method, message in (("shrinker", "the method returned an image"), ("haar+nothing", "but the picture is unchanged")):
+    for method, message in (("shrinker", "the method returned an image"), ("haar+nothing", "and left it as it was")):
         result = cli("run", "-m", method, clip[0], "-o", tmp_path / "out")
         assert result.code == 1 and message in result.err and not list((tmp_path / "out").glob("*"))
 
@@ -717,6 +717,39 @@ def test_comments_in_the_headers_of_copied_sound_are_dropped(cli, tmp_path):
     result = cli("run", "-m", "haar", tmp_path / "clip.mkv", "-o", tmp_path / "out.mkv")
     assert result.code == 0 and headers(tmp_path / "out.mkv") == plain
     assert b"at home" not in (tmp_path / "out.mkv").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_that_was_cut_away_does_not_come_back(cli, tmp_path, suffix):
+    """Two seconds of a tone before two of silence; an edit list says to begin with the silence."""
+    with av.open(str(tmp_path / "whole.mp4"), "w") as container:
+        video, sound = container.add_stream("libx264", rate=25, options={"bf": "0"}), container.add_stream("aac", rate=48_000)
+        video.width, video.height, video.pix_fmt, sound.layout = 64, 64, "yuv420p", "mono"
+        for number in range(100):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number, np.uint8)).reformat(format="yuv420p")
+            frame.pts = number
+            container.mux(video.encode(frame))
+        time = np.arange(4 * 48_000) / 48_000
+        tone = np.where(time < 2, np.sin(2 * np.pi * 440 * time), 0).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        container.mux([*video.encode(None), *sound.encode(frame), *sound.encode(None)])
+    keep = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
+    cut, out = tmp_path / "cut.mp4", tmp_path / f"out{suffix}"
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(cut), "w", container_options=keep) as container:
+        streams = [container.add_stream_from_template(stream) for stream in whole.streams]
+        for packet in whole.demux():
+            if packet.size:
+                packet.pts, packet.dts = (round(at - 2 / packet.time_base) for at in (packet.pts, packet.dts))
+                packet.stream = streams[packet.stream.index]
+                container.mux(packet)
+    result = cli("run", "-m", "haar", cut, "-o", out)
+    assert result.code == 0 and "packets of stream 1 that the file says not to play, left out" in result.err
+    with av.open(str(out)) as container:
+        heard = np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
+        assert (np.abs(heard) > 0.3).sum() < 0.1 * 48_000 and len(heard) == pytest.approx(2 * 48_000, rel=0.06)
+    with av.open(str(out)) as container:
+        assert sum(packet.size > 0 for packet in container.demux(audio=0)) == pytest.approx(2 / (1024 / 48_000), abs=6)
 
 
 def test_lost_hdr_metadata_is_told(cli, tmp_path):

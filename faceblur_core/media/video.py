@@ -62,6 +62,7 @@ FASTEST = 240  #: frames per second; a rate above it is a wrong guess of the dem
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 
 
+PREROLL = 0.1  #: seconds of sound before the first that is played, which its decoder may need
 #: What frames call what says how bright their pixels are meant, or how to show them on other screens.
 HDR = {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "DYNAMIC_HDR_VIVID", "DOVI_METADATA"}
 
@@ -165,6 +166,7 @@ class Picture:
     index: int  #: from 0
     time: float  #: seconds from the first picture
     orientation: int  #: EXIF's number for how the frame must be turned to be upright
+    brings: frozenset[str] = frozenset()  #: what the frame brings with it beside its pixels, as FFmpeg calls it
 
     def rgb(self) -> Image:
         """Return H x W x 3 uint8, upright, read-only: what a method sees."""
@@ -496,6 +498,7 @@ class VideoReader:
     def _picture(self, frame: VideoFrame) -> Picture:
         if frame.is_corrupt:
             self.notes["damaged pictures, repaired by the decoder"] += 1
+        brings = _brought(frame)  # now: PyAV's view of it is wrong as soon as the frame is changed
         if frame.format.has_palette or frame.format.is_bit_stream:
             frame = _unfolded(frame)
         if self._index and (frame.width, frame.height) != (self.first.width, self.first.height):
@@ -510,7 +513,7 @@ class VideoReader:
         frame.pict_type = 0  # the encoder chooses for itself
         self._last = pts
         start = pts if self._index == 0 else self.first.pts or 0
-        picture = Picture(frame, self._index, float((pts - start) * tick), self._orientation)
+        picture = Picture(frame, self._index, float((pts - start) * tick), self._orientation, brings)
         self._index += 1
         return picture
 
@@ -562,6 +565,16 @@ def _matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
         return np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), np.int32)
     except KeyError:
         return None
+
+
+def _brought(frame: VideoFrame) -> frozenset[str]:
+    """Return the names of a frame's side data, of those that PyAV knows."""
+    side_data: Any = frame.side_data
+    names = set()
+    for data in side_data:
+        with contextlib.suppress(ValueError):
+            names.add(data.type.name)
+    return frozenset(names)
 
 
 def _orientation(matrix: NDArray[np.int32] | None) -> int:
@@ -728,7 +741,7 @@ class VideoWriter:
     def write(self, picture: Picture) -> None:
         """Encode one picture. :raises FaceblurError: if the file cannot be written."""
         frame = picture.frame
-        self._note_side_data(frame)
+        self._note_lost(picture.brings)
         if frame.format.name != self.pixel_format:
             if _has_alpha(frame.format.name) and not _has_alpha(self.pixel_format):
                 raise FaceblurError(f"the video becomes transparent after {picture.time:.1f} s; split it there")
@@ -740,15 +753,13 @@ class VideoWriter:
         with _writing(self._target):
             self._mux(self.stream.encode(frame))
 
-    def _note_side_data(self, frame: VideoFrame) -> None:
+    def _note_lost(self, brings: frozenset[str]) -> None:
         """Note once what a picture brings with it beside its pixels, if it is lost, or may tell something."""
-        side_data: Any = frame.side_data
-        kinds = {data.type.name for data in side_data}
-        if "A53_CC" in kinds and self._subtitles:
+        if "A53_CC" in brings and self._subtitles:
             copied = ENCODERS[self.encoder].captions
             what = "copied as they are, and may tell where or who" if copied else f"lost: {self.encoder} writes none"
             self.notes[f"closed captions are {what}"] = 1
-        if kinds & HDR:
+        if brings & HDR:
             self.notes["HDR metadata (mastering display, light level) is lost"] = 1
 
     def _mux(self, packets: list[Any]) -> None:
@@ -766,6 +777,9 @@ class VideoWriter:
         index = packet.stream.index
         stream = self._copies.get(index)
         if stream is None:
+            return
+        if packet.is_discard and not -PREROLL < float((packet.pts or 0) * (packet.time_base or 0)) < 0:
+            self.notes[f"packets of stream {index} that the file says not to play, left out"] += 1
             return
         if packet.dts is None:
             packet.dts = packet.pts
