@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 import photos
 from faceblur_core.errors import UnreadableImage
-from faceblur_core.media.images import FORMATS, PREVIEW, SOFTWARE, encode_photo, pictures_beside, read_photo
+from faceblur_core.media.images import FORMATS, PREVIEW, SOFTWARE, encode_photo, read_photo
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.clip(np.add.outer(np.arange(40) * 3, np.arange(60) * 2)[..., None] + [0, 20, 40], 0, 255).astype(np.uint8)
@@ -158,16 +158,16 @@ def test_kept_metadata_holds_no_place_no_thumbnail_and_no_maker_note(form):
 def test_a_thumbnail_is_dropped(form, keep_metadata):
     thumbnail = photos.encoded(NOISE[::4, ::4].copy(), "JPEG")
     data = photos.encoded(SMOOTH, form, exif=photos.with_thumbnail(photos.exif(), thumbnail))
-    assert pictures_beside(data) == 1 and thumbnail in data
+    assert read_photo(data).beside == 1 and thumbnail in data
     written = encode_photo(read_photo(data), keep_metadata=keep_metadata)
-    assert pictures_beside(written) == 0 and thumbnail[-500:] not in written
+    assert read_photo(written).beside == 0 and thumbnail[-500:] not in written
 
 
 def test_the_second_picture_of_a_phones_file_is_dropped():
     first, second = Image.fromarray(SMOOTH), Image.fromarray(NOISE)
     buffer = io.BytesIO()
     first.save(buffer, "MPO", save_all=True, append_images=[second])
-    assert pictures_beside(buffer.getvalue()) == 1
+    assert read_photo(buffer.getvalue()).beside == 1
     written = encode_photo(read_photo(buffer.getvalue()), keep_metadata=True)
     image = Image.open(io.BytesIO(written))
     assert image.format == "JPEG" and getattr(image, "n_frames", 1) == 1
@@ -184,10 +184,10 @@ def test_the_smaller_copies_among_the_pages_of_a_tiff_are_dropped(dtype):
             writer.write(page[::4, ::4], photometric="rgb", subfiletype=1)
     data = buffer.getvalue()
     photo = read_photo(data)
-    assert [frame.pixels.shape[:2] for frame in photo.frames] == [(40, 60)] * 2 and pictures_beside(data) == 2
+    assert [frame.pixels.shape[:2] for frame in photo.frames] == [(40, 60)] * 2 and read_photo(data).beside == 2
     assert all(np.array_equal(frame.pixels, page) for frame, page in zip(photo.frames, pages, strict=True))
     written = encode_photo(photo)
-    assert len(read_photo(written).frames) == 2 and pictures_beside(written) == 0
+    assert len(read_photo(written).frames) == 2 and read_photo(written).beside == 0
 
 
 def test_a_gif_that_ends_between_two_pictures_is_damaged_and_not_short():

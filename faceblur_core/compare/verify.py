@@ -20,7 +20,7 @@ from faceblur_core.datasets.labels import box_ellipse
 from faceblur_core.datasets.survey import DetectorPool, why_refused
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.media.files import check_regular, read_regular
-from faceblur_core.media.images import DEFAULT_MAX_PIXELS, pictures_beside, read_photo
+from faceblur_core.media.images import DEFAULT_MAX_PIXELS, read_photo
 from faceblur_core.media.video import Picture, VideoReader, is_video
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.jobs import Plan, list_files
@@ -220,11 +220,11 @@ class Look:
                             yield _View(picture.index, picture.rgb, reader.size, picture.time)
                     item.faults += [] if what else reader.unseen()
                 return
-            data = read_regular(path)
-            photo = read_photo(data, self.max_pixels)
+            photo = read_photo(read_regular(path), self.max_pixels)
             _check_made(photo.made, what, item)
-            if not what and (more := pictures_beside(data)):
-                item.faults.append(f"{more} more picture{'s' * (more > 1)} in it, such as a thumbnail, not looked at")
+            if photo.beside and not what:
+                more = f"{photo.beside} more picture{'s' * (photo.beside > 1)} in it"
+                item.faults.append(f"{more}, such as a thumbnail, not looked at")
             for number, frame in enumerate(photo.frames):
                 if self.stopped.is_set():
                     return

@@ -151,6 +151,7 @@ class Photo:
     encoder: Mapping[str, Any] = field(default_factory=dict)  #: how it was compressed
     made: Literal["", "anonymized", "preview"] = ""  #: by faceblur, and then which
     colour: bytes = b""  #: a PNG's chunks of COLOUR_CHUNKS
+    beside: int = 0  #: how many pictures the file has that are left out: thumbnails, a phone's second picture
 
 
 def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
@@ -180,14 +181,6 @@ def _unread(data: bytes) -> str:
     """Return what is said of a file that Pillow does not know, by its first bytes."""
     name = next((name for place, marks, name in UNREAD if data[place:].startswith(marks)), "")
     return f"{name} cannot be read; convert it to PNG or JPEG" if name else "not a picture, or of a format that cannot be read"
-
-
-def pictures_beside(data: bytes) -> int:
-    """Return how many pictures a readable file has that :func:`read_photo` leaves out: thumbnails, a phone's second picture."""
-    with PillowImage.open(io.BytesIO(data)) as image:
-        form = _form(image)
-        thumbnail = form != "TIFF" and Base.JpegIFOffset in image.getexif().get_ifd(IFD.IFD1)
-        return int(thumbnail) + getattr(image, "n_frames", 1) - len(_pages(image, form))
 
 
 def photo_size(path: Path) -> tuple[int, int]:
@@ -230,7 +223,14 @@ def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
         _encoder(image, form, data),
         _made(image, exif, data),
         _colour_chunks(data, has_profile=icc_profile is not None) if form == "PNG" else b"",
+        getattr(image, "n_frames", 1) - count + (form != "TIFF" and _has_thumbnail(exif)),
     )
+
+
+def _has_thumbnail(exif: PillowImage.Exif) -> bool:
+    with contextlib.suppress(Exception):  # whatever Pillow raises where this part is damaged; the picture can be whole
+        return Base.JpegIFOffset in exif.get_ifd(IFD.IFD1)
+    return False
 
 
 def _form(image: PillowImage.Image) -> str:
