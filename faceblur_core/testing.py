@@ -157,11 +157,13 @@ class DetectorContract(Contract):
         require(_same_detections(first, self.component(_guarded(image))), "two runs on one picture differ")
 
     def test_finds_the_face(self) -> None:
-        """Finds at least one face in the photo that the subclass gives."""
+        """Finds at least one face in the photo that the subclass gives, and says in pixels where it is."""
         if self.photo is None:
             raise Skip("needs a photo: subclass the contract and set photo")
         found = self._check(self.photo)
         require(len(found) > 0 or bool(found.mask is not None and found.mask.any()), "found no face in the photo")
+        least = float((found.boxes[:, 2:] - found.boxes[:, :2]).min(initial=np.inf))
+        require(least >= 1, f"a box has a side of {least:.2g} pixels: boxes are in pixels, not in shares of the image's sides")
 
 
 def _check_mask(mask: Mask, height: int, width: int) -> None:

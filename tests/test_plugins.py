@@ -319,6 +319,15 @@ def test_the_contract_passes_what_is_right(install, cli):
     assert result.code == 0 and "0 failed" in result.out
 
 
+def test_boxes_in_shares_of_the_sides_are_no_boxes():
+    class Shares(DetectorContract):
+        photo = bright()
+        component = staticmethod(lambda image: Detections(np.array([[0.2, 0.1, 0.8, 0.9]]), np.ones(1)))
+
+    with pytest.raises(AssertionError, match="has a side of 0.6 pixels: boxes are in pixels"):
+        Shares().test_finds_the_face()
+
+
 def test_a_mask_without_a_face_is_no_face():
     class Blind(DetectorContract):
         photo = bright()
