@@ -162,8 +162,10 @@ class DetectorContract(Contract):
             raise Skip("needs a photo: subclass the contract and set photo")
         found = self._check(self.photo)
         require(len(found) > 0 or bool(found.mask is not None and found.mask.any()), "found no face in the photo")
-        least = float((found.boxes[:, 2:] - found.boxes[:, :2]).min(initial=np.inf))
-        require(least >= 1, f"a box has a side of {least:.2g} pixels: boxes are in pixels, not in shares of the image's sides")
+        most = float((found.boxes[:, 2:] - found.boxes[:, :2]).max(initial=0))
+        require(
+            not len(found) or most > 1, f"no side of a box has more than {most:.2g} pixels: boxes are in pixels, not in shares"
+        )
 
 
 def _check_mask(mask: Mask, height: int, width: int) -> None:

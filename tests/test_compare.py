@@ -23,7 +23,7 @@ from conftest import DISTS
 from faceblur_core.compare import remembered
 from faceblur_core.compare import run as compare_run
 from faceblur_core.compare import table as compare_table
-from faceblur_core.compare.statistics import Draws, Figure, figure
+from faceblur_core.compare.statistics import Draws, Figure, gap_by_chance
 from faceblur_core.testsets.format import read_testset, write_testset
 from faceblur_core.types import Detections, Ellipse
 from photos import encoded
@@ -195,36 +195,35 @@ def _over_blur(sample, grow: float) -> float:
 def test_the_gap_is_worst_minus_best_of_slices_with_enough_values():
     values = {"age=young": (0.9, 40), "age=old": (0.7, 20), "age=unknown": (0.1, 19), "size=small": (0.5, 99), "all": (0.8, 79)}
     figures = [(part, "mean", Figure(value, 0, 1, count, 0)) for part, (value, count) in values.items()]
-    [gap] = compare_table._gaps(figures)
+    [gap] = compare_table._gaps(figures, None)
     assert gap["value"] == pytest.approx(0.2)
     assert (gap["slice"], gap["statistic"], gap["better"]) == ("age: worst minus best", "mean", "lower")
+    [_, chance] = compare_table._gaps(figures, lambda parts, statistic: 0.125 if parts == ["age=young", "age=old"] else 1)
+    assert (chance["slice"], chance["value"], chance["better"]) == ("age: worst minus best by chance", 0.125, "")
+    assert len(list(compare_table._gaps(figures, lambda parts, statistic: np.nan))) == 1
 
 
-def test_what_chance_makes_of_the_gap_is_as_if_the_slices_were_drawn_from_one():
-    """Beside the gaps of binomial draws: three groups of one kind; that one of them differs does not change what chance does."""
+@pytest.mark.parametrize(
+    ("sizes", "share"), [((60, 150, 400), 0.8), ((20, 400), 0.97), ((50, 400), 0.98), ((20, 25, 30, 400), 0.97)]
+)
+def test_what_chance_makes_of_the_gap_is_that_of_slices_of_one_truth(sizes, share):
+    """Beside the gaps of binomial draws, also where one slice has no value that differs from the others."""
     rng = np.random.default_rng(0)
-    sizes = {"a": 60, "b": 150, "c": 400}
-    values = {name: (np.arange(size) < round(0.8 * size)).astype(float) for name, size in sizes.items()}
-    units = np.split(np.arange(610), [60, 210])
-    draws = Draws.make(610, 1000, 0)
+    count = sum(sizes)
+    values = (np.arange(count) < round(share * count)).astype(float)
+    gaps = np.ptp([rng.binomial(size, share, 20_000) / size for size in sizes], axis=0)
+    found = gap_by_chance(values, np.arange(count), sizes, Draws.make(count, 2000, 0), "mean", {})
+    assert np.quantile(gaps, 0.93) - 1e-9 <= found <= np.quantile(gaps, 0.97) + 1e-9
+    assert (gaps > found).mean() < 0.08
+    assert gap_by_chance(np.ones(count), np.arange(count), sizes, Draws.make(count, 100, 0), "p5", {}) == 0
 
-    def rows(values):
-        figures = [
-            (f"race={name}", "mean", figure(values[name], drawn, draws, "mean", {}))
-            for name, drawn in zip(sizes, units, strict=True)
-        ]
-        return list(compare_table._gaps(figures))
 
-    drawn = np.array([rng.binomial(size, 0.8, 20_000) / size for size in sizes.values()])
-    expected = np.quantile(drawn.max(axis=0) - drawn.min(axis=0), 0.95)
-    gap, chance = rows(values)
-    assert gap["value"] < 0.001
-    assert (chance["slice"], chance["better"]) == ("race: worst minus best by chance", "")
-    assert chance["value"] == pytest.approx(expected, rel=0.1)
-    gap, same = rows({**values, "c": 1 - values["c"]})
-    assert gap["value"] == pytest.approx(0.6) and same["value"] == pytest.approx(chance["value"], rel=0.15)
-    sure, chance = rows({name: np.ones(size) for name, size in sizes.items()})
-    assert sure["value"] == chance["value"] == 0
+def test_by_chance_faces_of_one_picture_stay_together():
+    """Ten faces of a picture that are hidden or open together are worth one."""
+    together, alone = np.repeat([0.0, 1.0] * 30, 10), np.tile([0.0, 1.0], 30)
+    tens = gap_by_chance(together, np.repeat(np.arange(60), 10), (200, 400), Draws.make(60, 1000, 0), "mean", {})
+    ones = gap_by_chance(alone, np.arange(60), (20, 40), Draws.make(60, 1000, 0), "mean", {})
+    assert tens == pytest.approx(ones)
 
 
 # What does not change a table, and what is measured again

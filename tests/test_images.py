@@ -499,9 +499,24 @@ def test_a_png_says_as_before_how_its_numbers_become_colours(kind):
     }  # fmt: skip
     longer = chunks(encode_photo(read_photo(with_chunks(LOSSLESS[kind][0], (b"gAMA", GAMMA + b"somebody's address")))))
     assert "gAMA" not in longer and "cICP" not in chunks(encode_photo(read_photo(LOSSLESS[kind][0])))
-    with pytest.raises(UnreadableImage, match="its colours are not those that TIFF has"):
-        encode_photo(read_photo(data), "TIFF")
-    assert "gAMA" not in encode_photo(read_photo(with_chunks(LOSSLESS[kind][0], (b"gAMA", GAMMA))), "TIFF").decode("latin-1")
+    plain = encode_photo(read_photo(LOSSLESS[kind][0]), "TIFF")
+    linear = struct.pack(">I", 100_000)
+    for more, fits in (
+        (told, False),
+        ([(b"cICP", bytes((1, 13, 0, 1))), (b"gAMA", linear)], True),
+        ([(b"gAMA", GAMMA)], True),
+        ([(b"gAMA", linear)], False),
+        ([(b"gAMA", linear), (b"sRGB", b"\0")], True),
+    ):
+        photo = read_photo(with_chunks(LOSSLESS[kind][0], *more))
+        if fits:
+            assert encode_photo(photo, "TIFF") == plain
+            continue
+        with pytest.raises(UnreadableImage, match="its colours are not those that TIFF has"):
+            encode_photo(photo, "TIFF")
+        encode_photo(
+            dataclasses.replace(photo, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()), "TIFF"
+        )
 
 
 def test_colours_of_an_avif_that_would_be_lost_are_refused():

@@ -324,7 +324,7 @@ def test_boxes_in_shares_of_the_sides_are_no_boxes():
         photo = bright()
         component = staticmethod(lambda image: Detections(np.array([[0.2, 0.1, 0.8, 0.9]]), np.ones(1)))
 
-    with pytest.raises(AssertionError, match="has a side of 0.6 pixels: boxes are in pixels"):
+    with pytest.raises(AssertionError, match="no side of a box has more than 0.8 pixels: boxes are in pixels"):
         Shares().test_finds_the_face()
 
 

@@ -578,6 +578,19 @@ def test_a_resumed_run_has_the_faces_of_what_was_done_before_too(cli, portrait, 
     assert run("--overwrite", "--export-detections", tmp_path / "all.jsonl").code == 0
     anew, resumed = (sorted(path.read_text().splitlines()) for path in (tmp_path / "all.jsonl", exported))
     assert anew == resumed
+    assert run("--resume", "--export-detections", exported, "--set", "detector.profile=false").code == 0
+    assert "3 done before" in run("--resume", "--set", "detector.profile=false").out
+    assert "3 with faces" not in run("--resume").out and len(exported.read_text().splitlines()) == 6
+    assert "3 done before" in run("--resume", "--export-detections", exported).out
+    last = {row["input"]: row for row in map(json.loads, exported.read_text().splitlines())}
+    assert sorted(json.dumps(row) for row in last.values()) == anew, "the last row of each is of the last settings"
+
+
+def test_what_hides_without_boxes_is_done_once(cli, portrait, tmp_path, monkeypatch):
+    monkeypatch.setattr("faceblur_core.run.batch.detections_to_json", lambda found: [])
+    base = ("run", "-m", "haar", portrait, "-o", tmp_path / "out", "--manifest", tmp_path / "m.jsonl", "--resume")
+    assert cli(*base, "--export-detections", tmp_path / "faces.jsonl").code == 0
+    assert "1 done before" in cli(*base, "--export-detections", tmp_path / "faces.jsonl").out
 
 
 def test_a_hand_edited_last_row_without_its_line_end_counts(cli, portrait, tmp_path):
@@ -659,6 +672,8 @@ def test_an_error_of_a_plugin_that_nobody_expected_is_one_line(cli, portrait, tm
     place = r"plugin sloppy \(sloppyplug\), sloppyplug\.py:\d+, KeyError: 'nothing'"
     assert run.code == 1 and re.fullmatch(rf"faceblur: .*portrait\.png: {place} \(--verbose shows where\)\n", run.err)
     assert label.code == 1 and re.fullmatch(rf"faceblur: {place}\n", label.err)
+    fileless = cli("run", "-m", "fileless", portrait, "-o", tmp_path / "out")
+    assert re.search(r"plugin sloppy \(sloppyplug\), sloppyplug\.py:\d+, FileNotFoundError: .*nowhere", fileless.err)
 
 
 def test_an_option_of_any_type_has_its_place_in_the_manifest(cli, portrait, tmp_path, install):

@@ -672,10 +672,13 @@ def test_closed_captions_are_left_out_with_the_subtitles_and_told_otherwise(cli,
     captions = b"\xb5\0\x31GA94\x03\x42\xff\xfc\x94\x2c\xfc\xc8\x49\xff"  # ATSC A/53, two pairs of characters
     message = b"\0\0\0\1\x06\x04" + bytes([len(captions)]) + captions + b"\x80"
     clip = encoded(tmp_path / "told.ts", "libx264", "yuv420p", message, bf="0")
+    copied = "closed captions are copied as they are, and may tell where or who"
     assert "A53_CC" in brought_with(clip)
     for options, kept, note in (
-        ((), True, "closed captions are copied as they are, and may tell where or who"),
+        ((), True, copied),
         (("--no-subtitles",), False, ""),
+        (("--video-encoder", "libx265"), True, copied),
+        (("--video-encoder", "libx265", "--no-subtitles"), False, ""),
         (("--video-encoder", "ffv1"), False, "closed captions are lost: ffv1 writes none"),
     ):
         result = cli("run", "-m", "haar", clip, "-o", tmp_path / "out.mkv", "--overwrite", *options)

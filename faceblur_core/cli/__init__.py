@@ -124,9 +124,12 @@ def _run() -> int:
 
 
 def _told(error: Exception) -> int:
-    """Tell an error of a plugin's code in one line, and return the exit code. The core's own is raised: it is our mistake."""
+    """Tell an error of a plugin's code in one line, and return the exit code. The core's own is raised: it is our mistake.
+
+    In Python's development mode it is raised, too: who writes a plugin wants the traceback.
+    """
     whose = installed_plugins().blamed(error)
-    if not whose or "--verbose" in sys.argv:
+    if not whose or sys.flags.dev_mode:
         raise error
     reason = " ".join(str(error).split())[:200]
     print(f"faceblur: {printable(f'{whose}, {type(error).__name__}: {reason}')}", file=sys.stderr)

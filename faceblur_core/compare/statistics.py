@@ -6,11 +6,12 @@ together. All figures of a run use the same draws, so that methods are compared 
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,6 @@ class Figure:
     high: float
     count: int  #: values that it is made of
     missing: int  #: values that are not defined
-    drawn: Values = field(default_factory=lambda: np.zeros(0), repr=False, compare=False)  #: its value in each resample
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,13 @@ class Draws:
         """Return draws for that many units."""
         rng = np.random.default_rng([seed, units])
         drawn = rng.multinomial(units, np.full(units, 1 / units), size=resamples) if units else np.zeros((resamples, 0))
+        return cls(np.concatenate([np.ones((1, units)), drawn]).astype(np.float64))
+
+    @classmethod
+    @functools.lru_cache(maxsize=16)  # the same for many methods and statistics
+    def some(cls, units: int, size: int, resamples: int, number: int) -> Draws:
+        """Return draws of ``size`` of that many units, other ones for each number."""
+        drawn = np.random.default_rng([units, size, number]).multinomial(size, np.full(units, 1 / units), size=resamples)
         return cls(np.concatenate([np.ones((1, units)), drawn]).astype(np.float64))
 
 
@@ -82,20 +89,30 @@ def _figure(row: Values, count: int, missing: int) -> Figure:
     if not count or not len(drawn) or math.isnan(row[0]):
         return Figure(float(row[0]) if count else math.nan, math.nan, math.nan, count, missing)
     low, high = np.quantile(drawn, ENDS, method="inverted_cdf")  # also where some are infinite
-    return Figure(float(row[0]), float(low), float(high), count, missing, row[1:])
+    return Figure(float(row[0]), float(low), float(high), count, missing)
 
 
-def gap_by_chance(figures: Sequence[Figure]) -> float:
+def gap_by_chance(
+    values: Values, units: NDArray[np.intp], sizes: Sequence[int], draws: Draws, statistic: str, thresholds: dict[str, float]
+) -> float:
     """Return what worst minus best of slices stays below in 95 % of the resamples if only chance makes them differ.
 
-    Each slice's values in the resamples are moved so that their mean is 0: what is left is chance. nan without an interval.
+    In each resample every slice is drawn from all values, in whole units and as many values as it has on average: so slices of
+    one truth would differ.
+
+    :param values: of all slices, none of them nan; each belongs to a unit
+    :param sizes: how many of them each slice has
     """
-    if any(len(found.drawn) == 0 for found in figures):
-        return math.nan
+    present, places = np.unique(units, return_inverse=True)
+    each = len(values) / len(present)
+    rows = []
+    for number, size in enumerate(sizes):
+        drawn = Draws.some(len(present), max(1, round(size / each)), len(draws.weights) - 1, number)
+        rows.append(_row(values, places, drawn, statistic, thresholds)[1:])
     with np.errstate(invalid="ignore"):
-        noise = np.array([found.drawn - found.drawn.mean() for found in figures])
-    gaps = noise.max(axis=0) - noise.min(axis=0)
-    return float(np.quantile(gaps, LIMIT)) if np.isfinite(gaps).all() else math.nan
+        gaps = np.max(rows, axis=0) - np.min(rows, axis=0)
+    gaps = gaps[np.isfinite(gaps)]
+    return float(np.quantile(gaps, LIMIT)) if len(gaps) else math.nan
 
 
 def _row(values: Values, units: NDArray[np.intp], draws: Draws, statistic: str, thresholds: dict[str, float]) -> Values:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,11 +134,13 @@ def _metric_rows(results: Results, name: str, spec: MetricSpec, done: Done, shap
         "error": error,
     }
     figures: list[Found] = []
+    chance: Chance | None = None
     try:
         if metric.per == "set":
             figures = list(_pooled_figures(results, name, spec, metric, done, shape))
         else:
             figures = list(_value_figures(results, spec, metric, done, shape))
+            chance = functools.partial(_by_chance, results, spec, metric, done, shape)
     except Exception as raised:  # whatever a metric raises
         same["error"] = error = error or reason(raised)
     rows = [
@@ -146,7 +149,7 @@ def _metric_rows(results: Results, name: str, spec: MetricSpec, done: Done, shap
     ]
     if not rows and error:
         rows = [_filled(same)]
-    return rows + [_filled({**same, **gap}) for gap in _gaps(figures)]
+    return rows + [_filled({**same, **gap}) for gap in _gaps(figures, chance)]
 
 
 def better(metric: Any, statistic: str = "mean") -> str:
@@ -162,6 +165,7 @@ def _cells(found: Figure) -> Row:
 
 
 Found = tuple[str, str, Figure]  #: slice, statistic, figure
+Chance = Callable[[Sequence[str], str], float]  #: of slices and a statistic: how large worst minus best can be by chance
 
 
 def _value_figures(results: Results, spec: MetricSpec, metric: Any, done: Done, shape: Shape) -> Iterator[Found]:
@@ -220,20 +224,31 @@ def _training(results: Results, name: str, spec: MetricSpec) -> list[dict[str, N
     return observations(done, spec.name, len(done.result["samples"]))
 
 
-def _gaps(figures: Sequence[Found]) -> Iterator[Row]:
+def _by_chance(
+    results: Results, spec: MetricSpec, metric: Any, done: Done, shape: Shape, parts: Sequence[str], statistic: str
+) -> float:
+    values, drawn, slices = done.arrays[f"values/{spec.name}"], shape.units(metric), shape.slices(metric.per)
+    known = ~np.isnan(values)
+    taken = np.any([slices[part] for part in parts], axis=0) & known
+    units = drawn.of_image[shape.face_images] if metric.per == "face" else drawn.of_image
+    sizes = [int((slices[part] & known).sum()) for part in parts]
+    return gap_by_chance(values[taken], units[taken], sizes, drawn.draws, statistic, results.thresholds.get(spec.name, {}))
+
+
+def _gaps(figures: Sequence[Found], by_chance: Chance | None) -> Iterator[Row]:
     """Yield worst minus best over the categories and over each group, of slices with enough values, and what chance can do."""
     kinds = dict.fromkeys(part.partition("=")[0] for part, _, _ in figures if "=" in part)
     for kind in kinds:
         for statistic in dict.fromkeys(statistic for _, statistic, _ in figures):
-            slices = [
-                found
+            values = {
+                part: found.value
                 for part, of, found in figures
                 if of == statistic and part.startswith(f"{kind}=") and found.count >= LEAST_IN_GAP and math.isfinite(found.value)
-            ]
-            if len(slices) > 1:
-                values = [found.value for found in slices]
-                yield {"slice": f"{kind}{GAP}", "statistic": statistic, "value": max(values) - min(values), "better": "lower"}
-                if not math.isnan(chance := gap_by_chance(slices)):
+            }
+            if len(values) > 1:
+                gap = max(values.values()) - min(values.values())
+                yield {"slice": f"{kind}{GAP}", "statistic": statistic, "value": gap, "better": "lower"}
+                if by_chance and not math.isnan(chance := by_chance(list(values), statistic)):
                     yield {"slice": f"{kind}{CHANCE}", "statistic": statistic, "value": chance, "better": ""}
 
 

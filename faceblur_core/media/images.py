@@ -75,7 +75,7 @@ UNREAD = (
     (0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "TIFF of this kind"),
 )
 #: Numbers of ITU-T H.273 for what a viewer takes for granted: those of BT.709, BT.601 and sRGB, or none.
-USUAL_PRIMARIES, USUAL_TRANSFERS = b"\x01\x02\x05\x06", b"\x01\x02\x06\x0d"
+USUAL_PRIMARIES, USUAL_TRANSFERS = (1, 2, 5, 6), (1, 2, 6, 13, 14, 15)
 PNG_HEAD = 8 + 25  #: bytes of signature and IHDR, after which a PNG may say what must stand before the pixels
 COLOUR_CHUNKS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}  #: of PNG, how its numbers become colours; their sizes
 
@@ -150,7 +150,7 @@ class Photo:
     loop: int | None = None  #: how often an animation repeats, 0 for ever
     encoder: Mapping[str, Any] = field(default_factory=dict)  #: how it was compressed
     made: Literal["", "anonymized", "preview"] = ""  #: by faceblur, and then which
-    colour: bytes = b""  #: a PNG's chunks of COLOUR_CHUNKS
+    colour: Mapping[bytes, bytes] = field(default_factory=dict)  #: a PNG's chunks of COLOUR_CHUNKS
     beside: int = 0  #: how many pictures the file has that are left out: thumbnails, a phone's second picture
 
 
@@ -194,7 +194,8 @@ def photo_size(path: Path) -> tuple[int, int]:
             turned = image.format != "TIFF" and image.getexif().get(Base.Orientation, 1) in (5, 6, 7, 8)
             return (image.width, image.height) if turned else (image.height, image.width)
     except UnidentifiedImageError:
-        raise UnreadableImage(_unread(path.read_bytes()[:16])) from None
+        with path.open("rb") as file:
+            raise UnreadableImage(_unread(file.read(16))) from None
 
 
 def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
@@ -222,7 +223,7 @@ def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
         loop,
         _encoder(image, form, data),
         _made(image, exif, data),
-        _colour_chunks(data, has_profile=icc_profile is not None) if form == "PNG" else b"",
+        _colour_chunks(data, has_profile=icc_profile is not None) if form == "PNG" else {},
         getattr(image, "n_frames", 1) - count + (form != "TIFF" and _has_thumbnail(exif)),
     )
 
@@ -266,15 +267,24 @@ def _profile_alone(profile: bytes | None) -> bytes | None:
     return None if max(ends, default=0) > len(profile) else struct.pack(">I", min(end, len(profile))) + profile[4:end]
 
 
-def _colour_chunks(data: bytes, *, has_profile: bool) -> bytes:
+def _colour_chunks(data: bytes, *, has_profile: bool) -> dict[bytes, bytes]:
     """Return the chunks of a PNG file that say how its numbers become colours; no sRGB where there is a profile."""
-    found, place = {}, 8
+    found: dict[bytes, bytes] = {}
+    place = 8
     while place + 12 <= len(data) and (kind := data[place + 4 : place + 8]) != b"IDAT":
         size = int.from_bytes(data[place : place + 4], "big")
         if COLOUR_CHUNKS.get(kind) == size and not (kind == b"sRGB" and has_profile):
-            found[kind] = _png_chunk(kind, data[place + 8 : place + 8 + size])
+            found[kind] = data[place + 8 : place + 8 + size]
         place += 12 + size
-    return b"".join(found.values())
+    return found
+
+
+def _is_usual(colour: Mapping[bytes, bytes]) -> bool:
+    """Return whether the chunks say what a viewer takes for granted of a picture without any; cICP goes before sRGB and gAMA."""
+    if code := colour.get(b"cICP"):
+        return code[0] in USUAL_PRIMARIES and code[1] in USUAL_TRANSFERS
+    gamma = int.from_bytes(colour.get(b"gAMA", b""), "big") / 100_000
+    return b"sRGB" in colour or not gamma or abs(gamma - 1 / 2.2) < 0.01
 
 
 def _check_size(size: tuple[int, int], count: int, max_pixels: int) -> None:
@@ -290,8 +300,7 @@ def _depth(image: PillowImage.Image, form: str, data: bytes, pages: list[int]) -
         if found >= 0 and len(data) > found + 6 and data[found + 6] & 0x40:
             raise UnreadableImage("10- and 12-bit AVIF is not supported, its depth would be lost; convert it to 16-bit PNG")
         found = data.find(b"colrnclx") + 8
-        primaries, transfer = data[found + 1 : found + 2], data[found + 3 : found + 4]
-        if found > 8 and "icc_profile" not in image.info and not (primaries in USUAL_PRIMARIES and transfer in USUAL_TRANSFERS):
+        if found > 8 and "icc_profile" not in image.info and not _is_usual({b"cICP": data[found + 1 : found + 4 : 2]}):
             raise UnreadableImage("AVIF with colours beyond sRGB and no profile is not supported; convert it to PNG")
         return 8
     if form == "PNG":
@@ -499,8 +508,8 @@ def encode_pixels(pixels: NDArray[np.uint8], form: str, **options: Any) -> bytes
 def check_format(photo: Photo, form: str) -> None:
     """:raises UnreadableImage: if a picture of that format could not hold all of the photo."""
     can = FORMATS[form]
-    if b"cICP" in photo.colour and form != "PNG":
-        raise UnreadableImage(f"its colours are not those that {form} has without a profile (cICP); choose png")
+    if form != "PNG" and photo.icc_profile is None and not _is_usual(photo.colour):
+        raise UnreadableImage(f"its colours are not those that {form} has without a profile; choose png")
     if len(photo.frames) > 1 and form != "TIFF":
         _check_several(photo, form)
     for frame in photo.frames:
@@ -573,7 +582,8 @@ def _encoded(photo: Photo, form: str, quality: int | None, *, keep_metadata: boo
 
 def _with_colour(written: bytes, photo: Photo, form: str) -> bytes:
     """Return a file with the photo's colour chunks if it is a PNG."""
-    return written[:PNG_HEAD] + photo.colour + written[PNG_HEAD:] if form == "PNG" else written
+    chunks = b"".join(_png_chunk(kind, body) for kind, body in photo.colour.items())
+    return written[:PNG_HEAD] + chunks + written[PNG_HEAD:] if form == "PNG" else written
 
 
 def _with_fitting_profile(photo: Photo, form: str) -> Photo:

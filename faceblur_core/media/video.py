@@ -90,9 +90,10 @@ class Encoder:
 _WEB = ("webm", "matroska")
 _VP9 = {"b": "0", "row-mt": "1", "deadline": "good", "strict": "experimental"}  # as transparency beside 4:2:2 and 4:4:4 counts
 _VP8 = {"b": "20M", "deadline": "good", "auto-alt-ref": "0"}  # with such references it takes no transparency
+_NVENC = {"rc": "vbr", "b": "0", "s12m_tc": "0"}  # no time of day
 ENCODERS: Mapping[str, Encoder] = {
     "libx264": Encoder("h264", "crf", 18, "preset", "medium", captions=True),
-    "libx265": Encoder("hevc", "crf", 20, "preset", "medium", {"x265-params": "log-level=error"}),
+    "libx265": Encoder("hevc", "crf", 20, "preset", "medium", {"x265-params": "log-level=error"}, captions=True),
     "libsvtav1": Encoder("av1", "crf", 26, "preset", "8", most=63),
     "libvpx-vp9": Encoder("vp9", "crf", 24, "cpu-used", "4", _VP9, _WEB, 63),
     "libvpx": Encoder("vp8", "crf", 8, "cpu-used", "4", _VP8, _WEB, 63),
@@ -100,13 +101,13 @@ ENCODERS: Mapping[str, Encoder] = {
     "ffv1": Encoder("ffv1", more={"level": "3", "slicecrc": "1"}, alpha=("mp4", "matroska", "avi")),
     "mpeg4": Encoder("mpeg4", more={"flags": "+qscale", "global_quality": str(3 * 118)}),
     "mjpeg": Encoder("mjpeg", more={"flags": "+qscale", "global_quality": str(2 * 118)}),
-    "h264_nvenc": Encoder("h264", "cq", 20, "preset", "p5", {"rc": "vbr", "b": "0"}, captions=True),
-    "hevc_nvenc": Encoder("hevc", "cq", 22, "preset", "p5", {"rc": "vbr", "b": "0"}, captions=True),
-    "av1_nvenc": Encoder("av1", "cq", 26, "preset", "p5", {"rc": "vbr", "b": "0"}, most=63),
-    "h264_qsv": Encoder("h264", "global_quality", 20, "preset", "medium"),
+    "h264_nvenc": Encoder("h264", "cq", 20, "preset", "p5", _NVENC, captions=True),
+    "hevc_nvenc": Encoder("hevc", "cq", 22, "preset", "p5", _NVENC, captions=True),
+    "av1_nvenc": Encoder("av1", "cq", 26, "preset", "p5", _NVENC, most=63, captions=True),
+    "h264_qsv": Encoder("h264", "global_quality", 20, "preset", "medium", captions=True),
     "hevc_qsv": Encoder("hevc", "global_quality", 22, "preset", "medium"),
     "h264_amf": Encoder("h264", "qvbr_quality_level", 20, "quality", "balanced", {"rc": "qvbr"}),
-    "h264_videotoolbox": Encoder("h264", more={"q": "65"}),
+    "h264_videotoolbox": Encoder("h264", more={"q": "65"}, captions=True),
     "hevc_videotoolbox": Encoder("hevc", more={"q": "65"}),
 }
 #: What a container is given where the file's own codec cannot be written with the file's pixel format.
@@ -808,7 +809,7 @@ class VideoWriter:
 def without_comments(headers: bytes) -> bytes:
     """Return the three headers of Vorbis sound, as containers hold them, without titles, names and cover in the second.
 
-    What is no such headers is returned as it is: nothing will play it. Vorbis I specification, 5.2; Matroska's codec mappings.
+    What is not laced as Xiph does it is returned as it is. Vorbis I specification, 5.2; Matroska's codec mappings.
     """
     sizes: list[int] = []
     place = 1
@@ -890,8 +891,8 @@ def _options(name: str, encoding: Encoding) -> dict[str, str]:
         options[encoder.quality] = str(encoder.default if encoding.quality is None else encoding.quality)
     if encoder.speed:
         options[encoder.speed] = encoding.preset or encoder.pace
-    if encoder.captions and not encoding.subtitles:
-        options["a53cc"] = "0"
+    if encoder.captions:
+        options["a53cc"] = str(int(encoding.subtitles))
     return options | dict(encoding.options)
 
 

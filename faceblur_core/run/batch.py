@@ -258,15 +258,15 @@ class _Worker:
     def _explain(self, error: BaseException) -> str:
         if isinstance(error, FaceblurError):
             return error.with_option() if isinstance(error, TooLarge) else error.message
-        if isinstance(error, OSError) and error.strerror:
+        whose = self.batch.method.plugins.blamed(error)
+        if isinstance(error, OSError) and error.strerror and not whose:
             return error.strerror
         if isinstance(error, MemoryError):
             return "not enough memory"
         if self.batch.verbose:
             traceback.print_exception(error)
         reason = " ".join(str(error).split())
-        whose = self.batch.method.plugins.blamed(error) or "internal error"
-        return f"{whose}, {type(error).__name__}: {reason[:200]} (--verbose shows where)"
+        return f"{whose or 'internal error'}, {type(error).__name__}: {reason[:200]} (--verbose shows where)"
 
     def _process(self, job: Job, row: Row) -> Skipped | None:
         if is_video(job.source):
@@ -304,7 +304,7 @@ class _Worker:
     def _export(self, row: Row) -> None:
         """Write the faces of a photo to the file of ``--export-detections``."""
         if self.batch.export and row.detections is not None:
-            with self.batch.export.file(row.input, row.input_sha256) as export:
+            with self.batch.export.file(row) as export:
                 export(None, None, row.detections)
 
     def _was_done(self, job: Job, row: Row) -> bool:
@@ -312,11 +312,11 @@ class _Worker:
         earlier = (self.batch.done or {}).get(job.name)
         if earlier is None or not _is_done(earlier, row, job.target):
             return False
-        if self.batch.export is None or self.batch.export.has(job.name, row.input_sha256):
+        if self.batch.export is None or self.batch.export.has(row):
             return True
-        if not isinstance(earlier.get("detections"), list):  # those of a video are in no manifest
+        if is_video(job.source):  # its faces are in no manifest
             return False
-        self._export(dataclasses.replace(row, detections=earlier["detections"]))
+        self._export(dataclasses.replace(row, detections=earlier.get("detections")))
         return True
 
     def _process_video(self, job: Job, row: Row) -> Skipped | None:
@@ -343,7 +343,7 @@ class _Worker:
             )
             with contextlib.ExitStack() as stack:
                 if batch.export:
-                    export = stack.enter_context(batch.export.file(job.name, row.input_sha256))
+                    export = stack.enter_context(batch.export.file(row))
                     run = dataclasses.replace(run, export=export)
                 run(reader, job.target, row, self._stop, functools.partial(batch.progress, job) if batch.progress else None)
         row.output, row.output_sha256 = str(job.target), sha256_of(job.target)

@@ -157,23 +157,24 @@ class DetectionsWriter(RowFile):
     def __init__(self, path: Path, *, resume: bool, overwrite: bool) -> None:
         """:raises UsageMistake: as :class:`RowFile`, and if rows of a run that is resumed cannot be read"""
         super().__init__(path, resume=resume, overwrite=overwrite)
-        self._before: set[tuple[object, object]] = set()
+        self._before: set[tuple[object, ...]] = set()
         if resume and path.is_file():
             rows = read_rows(path, cut_off=ROW_START)
             _end_last_line(path)
-            self._before = {(row.get("input"), row.get("input_sha256")) for _, row in rows}
+            last = {(row.get("input"), row.get("input_sha256")): row.get("settings") for _, row in rows}
+            self._before = {(*file, settings) for file, settings in last.items()}
 
-    def has(self, name: str, sha256: str) -> bool:
-        """Return whether the run that is resumed wrote the faces of a file."""
-        return (name, sha256) in self._before
+    def has(self, row: Row) -> bool:
+        """Return whether the run that is resumed wrote the faces of a file, with these settings."""
+        return (row.input, row.input_sha256, row.settings) in self._before
 
     @contextlib.contextmanager
-    def file(self, name: str, sha256: str) -> Iterator[Callable[[int | None, float | None, list[dict[str, Any]]], None]]:
+    def file(self, of: Row) -> Iterator[Callable[[int | None, float | None, list[dict[str, Any]]], None]]:
         """Yield a function that takes a picture's number, its time in seconds and its faces; all or nothing is written."""
         with tempfile.TemporaryFile("w+", encoding="utf-8") as waiting:
 
             def write(frame: int | None, time: float | None, detections: list[dict[str, Any]]) -> None:
-                row: dict[str, Any] = {"input": name, "input_sha256": sha256}
+                row: dict[str, Any] = {"input": of.input, "input_sha256": of.input_sha256, "settings": of.settings}
                 if frame is not None:
                     row |= {"frame": frame, "time": round(time or 0.0, 4)}
                 waiting.write(json.dumps({**row, "detections": detections}) + "\n")
