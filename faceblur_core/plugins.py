@@ -49,6 +49,11 @@ class Registered:
     plugin: str
     distribution: str
 
+    @property
+    def package(self) -> str:
+        """The package that the component's code is in."""
+        return self.component.factory.partition(":")[0].partition(".")[0]
+
 
 def _ours_first(entry_point: EntryPoint) -> tuple[bool, str]:
     """Order plugins: a stranger's cannot take the name of the core's own."""
@@ -179,7 +184,7 @@ class Plugins:
     def blamed(self, error: BaseException) -> str:
         """Return which plugin's code raised an error, and where: ``plugin cats (catplug), cats.py:7``; empty: the core's did."""
         entries = [entry for found in self._table.values() for same in found.values() for entry in same]
-        packages = {entry.component.factory.partition(":")[0].partition(".")[0]: entry for entry in entries}
+        packages = {entry.package: entry for entry in entries}
         packages.pop(__name__.partition(".")[0], None)
         for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
             entry = packages.get(str(frame.f_globals.get("__name__")).partition(".")[0])

@@ -23,7 +23,7 @@ from conftest import DISTS
 from faceblur_core.compare import remembered
 from faceblur_core.compare import run as compare_run
 from faceblur_core.compare import table as compare_table
-from faceblur_core.compare.statistics import Draws, Figure, gap_by_chance
+from faceblur_core.compare.statistics import Figure, gap_by_chance
 from faceblur_core.testsets.format import read_testset, write_testset
 from faceblur_core.types import Detections, Ellipse
 from photos import encoded
@@ -212,17 +212,17 @@ def test_what_chance_makes_of_the_gap_is_that_of_slices_of_one_truth(sizes, shar
     count = sum(sizes)
     values = (np.arange(count) < round(share * count)).astype(float)
     gaps = np.ptp([rng.binomial(size, share, 20_000) / size for size in sizes], axis=0)
-    found = gap_by_chance(values, np.arange(count), sizes, Draws.make(count, 2000, 0), "mean", {})
+    found = gap_by_chance(values, np.arange(count), sizes, 2000, "mean", {})
     assert np.quantile(gaps, 0.93) - 1e-9 <= found <= np.quantile(gaps, 0.97) + 1e-9
     assert (gaps > found).mean() < 0.08
-    assert gap_by_chance(np.ones(count), np.arange(count), sizes, Draws.make(count, 100, 0), "p5", {}) == 0
+    assert gap_by_chance(np.ones(count), np.arange(count), sizes, 100, "p5", {}) == 0
 
 
 def test_by_chance_faces_of_one_picture_stay_together():
     """Ten faces of a picture that are hidden or open together are worth one."""
     together, alone = np.repeat([0.0, 1.0] * 30, 10), np.tile([0.0, 1.0], 30)
-    tens = gap_by_chance(together, np.repeat(np.arange(60), 10), (200, 400), Draws.make(60, 1000, 0), "mean", {})
-    ones = gap_by_chance(alone, np.arange(60), (20, 40), Draws.make(60, 1000, 0), "mean", {})
+    tens = gap_by_chance(together, np.repeat(np.arange(60), 10), (200, 400), 1000, "mean", {})
+    ones = gap_by_chance(alone, np.arange(60), (20, 40), 1000, "mean", {})
     assert tens == pytest.approx(ones)
 
 

@@ -61,7 +61,7 @@ def code_digest(package: str) -> str:
 
 def code_of(entries: Iterable[Registered]) -> dict[str, str]:
     """Return the digest of each package that components come from, and of the core."""
-    packages = {entry.component.factory.partition(":")[0].partition(".")[0] for entry in entries}
+    packages = {entry.package for entry in entries}
     return {package: code_digest(package) for package in sorted({"faceblur_core", *packages})}
 
 

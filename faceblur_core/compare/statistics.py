@@ -93,7 +93,7 @@ def _figure(row: Values, count: int, missing: int) -> Figure:
 
 
 def gap_by_chance(
-    values: Values, units: NDArray[np.intp], sizes: Sequence[int], draws: Draws, statistic: str, thresholds: dict[str, float]
+    values: Values, units: NDArray[np.intp], sizes: Sequence[int], resamples: int, statistic: str, thresholds: dict[str, float]
 ) -> float:
     """Return what worst minus best of slices stays below in 95 % of the resamples if only chance makes them differ.
 
@@ -107,7 +107,7 @@ def gap_by_chance(
     each = len(values) / len(present)
     rows = []
     for number, size in enumerate(sizes):
-        drawn = Draws.some(len(present), max(1, round(size / each)), len(draws.weights) - 1, number)
+        drawn = Draws.some(len(present), max(1, round(size / each)), resamples, number)
         rows.append(_row(values, places, drawn, statistic, thresholds)[1:])
     with np.errstate(invalid="ignore"):
         gaps = np.max(rows, axis=0) - np.min(rows, axis=0)

@@ -232,7 +232,8 @@ def _by_chance(
     taken = np.any([slices[part] for part in parts], axis=0) & known
     units = drawn.of_image[shape.face_images] if metric.per == "face" else drawn.of_image
     sizes = [int((slices[part] & known).sum()) for part in parts]
-    return gap_by_chance(values[taken], units[taken], sizes, drawn.draws, statistic, results.thresholds.get(spec.name, {}))
+    resamples, thresholds = results.plan.config.resamples, results.thresholds.get(spec.name, {})
+    return gap_by_chance(values[taken], units[taken], sizes, resamples, statistic, thresholds)
 
 
 def _gaps(figures: Sequence[Found], by_chance: Chance | None) -> Iterator[Row]:

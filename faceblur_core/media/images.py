@@ -551,7 +551,7 @@ def encode_photo(
     form = form or photo.format
     check_format(photo, form)
     try:
-        return _encoded(photo, form, quality, keep_metadata=keep_metadata, software=software)
+        return _with_colour(_encoded(photo, form, quality, keep_metadata=keep_metadata, software=software), photo, form)
     except (UnreadableImage, MemoryError):
         raise
     except Exception as error:  # each encoder has limits and messages of its own
@@ -568,7 +568,7 @@ def _encoded(photo: Photo, form: str, quality: int | None, *, keep_metadata: boo
                 exif[tag] = _as_bytes(exif[tag])
     exif[Base.Software] = software
     if photo.frames[0].depth == 16:
-        return _with_colour((_deep_png if form == "PNG" else _deep_tiff)(photo, exif), photo, form)
+        return (_deep_png if form == "PNG" else _deep_tiff)(photo, exif)
     photo = _with_fitting_profile(photo, form)
     pictures = list(_pictures(photo, form))
     options = _save_options(photo, form, quality, exif)
@@ -576,8 +576,8 @@ def _encoded(photo: Photo, form: str, quality: int | None, *, keep_metadata: boo
     pictures[0].save(buffer, form, **options, **_animation(photo, form, pictures))
     written = buffer.getvalue()
     if form == "BMP":
-        return written[:6] + BMP_MARKS["anonymized" if software == SOFTWARE else "preview"] + written[10:]
-    return _with_colour(written, photo, form)
+        written = written[:6] + BMP_MARKS["anonymized" if software == SOFTWARE else "preview"] + written[10:]
+    return written
 
 
 def _with_colour(written: bytes, photo: Photo, form: str) -> bytes:

@@ -157,16 +157,12 @@ class DetectionsWriter(RowFile):
     def __init__(self, path: Path, *, resume: bool, overwrite: bool) -> None:
         """:raises UsageMistake: as :class:`RowFile`, and if rows of a run that is resumed cannot be read"""
         super().__init__(path, resume=resume, overwrite=overwrite)
-        self._before: set[tuple[object, ...]] = set()
-        if resume and path.is_file():
-            rows = read_rows(path, cut_off=ROW_START)
-            _end_last_line(path)
-            last = {(row.get("input"), row.get("input_sha256")): row.get("settings") for _, row in rows}
-            self._before = {(*file, settings) for file, settings in last.items()}
+        rows = _earlier_rows(path) if resume and path.is_file() else []
+        self._before = {(row.get("input"), row.get("input_sha256")): row.get("settings") for row in rows}
 
     def has(self, row: Row) -> bool:
         """Return whether the run that is resumed wrote the faces of a file, with these settings."""
-        return (row.input, row.input_sha256, row.settings) in self._before
+        return self._before.get((row.input, row.input_sha256)) == row.settings
 
     @contextlib.contextmanager
     def file(self, of: Row) -> Iterator[Callable[[int | None, float | None, list[dict[str, Any]]], None]]:
@@ -188,9 +184,14 @@ def finished(path: Path) -> dict[str, dict[str, Any]]:
     """Return the last row of each input in a manifest; a last line that was cut off in writing is passed over."""
     if not path.exists():
         return {}
+    return {row["input"]: row for row in _earlier_rows(path) if isinstance(row.get("input"), str)}
+
+
+def _earlier_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file that is to be continued; a last line that was cut off is dropped."""
     rows = read_rows(path, cut_off=ROW_START)
     _end_last_line(path)
-    return {row["input"]: row for _, row in rows if isinstance(row.get("input"), str)}
+    return [row for _, row in rows]
 
 
 def _end_last_line(path: Path) -> None:
