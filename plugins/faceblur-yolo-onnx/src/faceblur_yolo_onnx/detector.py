@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
+from faceblur_core.closeups import with_closeups
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.types import Detections, Floats, Image, option
 from faceblur_core.weights import weights_file
@@ -31,6 +32,9 @@ class YoloOnnxDetector:
     conf: Annotated[float, Ge(0), Le(1)] = option(0.25, "weakest face to report")
     iou: Annotated[float, Gt(0), Le(1)] = option(0.5, "boxes that overlap more are one face")
     imgsz: Annotated[int, Ge(32), Le(8192)] = option(480, "longer side in pixels at which the network looks, if its file allows")
+    close: Annotated[int, Ge(0), Le(8192)] = option(
+        256, "the same in a second look, for faces that fill the image; 0: no such look"
+    )
     max_det: Annotated[int, Ge(1)] = option(300, "most faces per image")
     threads: Annotated[int, Ge(1), Le(64)] = option(1, "of ONNX Runtime")
     model_files: list[Path] = field(init=False, repr=False)
@@ -70,7 +74,18 @@ class YoloOnnxDetector:
 
     def __call__(self, image: Image) -> Detections:
         height, width = image.shape[:2]
-        frame = fixed(height, width, self._fixed) if self._fixed else fitted(height, width, self.imgsz, self._stride)
+        if self._fixed:
+            return self._look(image, fixed(height, width, self._fixed))
+        return with_closeups(
+            lambda side: self._look(image, fitted(height, width, side, self._stride)),
+            self.imgsz,
+            self.close,
+            max(height, width),
+            self.iou,
+            self.max_det,
+        )
+
+    def _look(self, image: Image, frame: Frame) -> Detections:
         picture = frame.paint(image).transpose(2, 0, 1)[None] / np.float32(255)
         output = self._session.run(None, {self._input: np.ascontiguousarray(picture, np.float32)})[0][0]
         return self.decoded(output, frame)

@@ -10,6 +10,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Gt, Le
 
+from faceblur_core.closeups import with_closeups
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.types import Detections, Floats, Image, option
 from faceblur_core.weights import weights_file
@@ -27,6 +28,7 @@ class YoloDetector:
     conf: Annotated[float, Ge(0), Le(1)] = option(0.25, "weakest face to report")
     iou: Annotated[float, Gt(0), Le(1)] | None = option(None, "boxes that overlap more are one; by default 0.5, with persons 0.7")
     imgsz: Annotated[int, Ge(32)] = option(480, "longer side in pixels at which the network looks; most others learned at 640")
+    close: Annotated[int, Ge(0)] = option(256, "the same in a second look, for faces that fill the image; 0: no such look")
     max_det: Annotated[int, Ge(1)] = option(300, "most faces per image")
     classes: list[str] | None = option(None, "class names to hide; by default faces, else the heads of persons")
     device: str = option("cpu", "cpu, cuda:0, mps")
@@ -55,23 +57,39 @@ class YoloDetector:
 
     def _names(self) -> dict[int, str]:
         blank = np.zeros((32, 32, 3), np.uint8)
-        names = self._predict(blank).names  # an .onnx file tells its classes only when it is run
+        names = self._predict(blank, self.imgsz).names  # an .onnx file tells its classes only when it is run
         return {int(index): str(name) for index, name in names.items()}
 
-    def _predict(self, bgr: Image):  # type: ignore[no-untyped-def]
+    def _predict(self, bgr: Image, imgsz: int):  # type: ignore[no-untyped-def]
         return self._model.predict(
             bgr,
             conf=self.conf,
-            iou=self.iou or (PERSONS_OVERLAP if self._persons else FACES_OVERLAP),
-            imgsz=self.imgsz,
+            iou=self._overlap,
+            imgsz=imgsz,
             max_det=self.max_det,
             classes=self._wanted,
             device=self.device,
             verbose=False,
         )[0]
 
+    @property
+    def _overlap(self) -> float:
+        return self.iou or (PERSONS_OVERLAP if self._persons else FACES_OVERLAP)
+
     def __call__(self, image: Image) -> Detections:
-        found = self._predict(np.ascontiguousarray(image[..., ::-1])).boxes
+        bgr = np.ascontiguousarray(image[..., ::-1])
+        close = 0 if self._is_fixed() else self.close
+        return with_closeups(
+            lambda side: self._look(bgr, side), self.imgsz, close, max(image.shape[:2]), self._overlap, self.max_det
+        )
+
+    def _is_fixed(self) -> bool:
+        """Return whether the model takes pictures of one size only, as most exported files do."""
+        backend = self._model.predictor.model
+        return hasattr(backend, "imgsz") and not getattr(backend, "dynamic", False)  # as Ultralytics asks itself
+
+    def _look(self, bgr: Image, imgsz: int) -> Detections:
+        found = self._predict(bgr, imgsz).boxes
         boxes, index = found.xyxy.cpu().numpy(), found.cls.cpu().numpy().astype(int)
         person = np.isin(index, self._persons)
         return Detections(np.where(person[:, None], head_part(boxes, self.head), boxes), found.conf.cpu().numpy())
