@@ -14,7 +14,7 @@ import numpy as np
 
 from faceblur_core.datasets.survey import in_order, pixels_of
 from faceblur_core.types import box_iou
-from faceblur_opencv.haar import HaarDetector
+from faceblur_opencv.haar import HaarDetector, logistic
 from truth import wider
 
 EVERY, WORKERS = 3, 2
@@ -50,7 +50,7 @@ def main() -> None:
         for low, high in pairwise(BINS):
             here = (weights >= low) & (weights < high)
             if here.any():
-                curve = 1 / (1 + np.exp((middle - weights[here]) / width))
+                curve = logistic(weights[here], middle, width)
                 print(f"  {low:4} to {high:4}: {here.sum():4} hits, faces {faces[here].mean():.2f}, curve {curve.mean():.2f}")
 
 

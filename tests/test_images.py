@@ -110,9 +110,7 @@ def test_deep_pictures_are_turned_upright(orientation):
     stored = photos.turned(photos.deep(SMOOTH), orientation)
     made = photos.exif(orientation=orientation).tobytes().removeprefix(b"Exif\0\0")
     png = photos.deep_png(stored)
-    from faceblur_core.media.images import _png_chunk
-
-    photo = read_photo(png[:33] + _png_chunk(b"eXIf", made) + png[33:])
+    photo = read_photo(png[:33] + photos.png_chunk(b"eXIf", made) + png[33:])
     assert np.array_equal(photo.frames[0].pixels, photos.deep(SMOOTH))
     tiff = photos.deep_tiff(stored, extratags=[(274, "H", 1, orientation, True)])
     assert np.array_equal(read_photo(tiff).frames[0].pixels, photos.deep(SMOOTH))
@@ -485,8 +483,7 @@ def chunks(data):
 
 
 def with_chunks(data, *more):
-    parts = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in more)
-    return data[:33] + b"".join(parts) + data[33:]
+    return data[:33] + b"".join(photos.png_chunk(kind, body) for kind, body in more) + data[33:]
 
 
 @pytest.mark.parametrize("kind", ["PNG L", "PNG RGBA", "PNG RGB 16"])

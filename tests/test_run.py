@@ -674,6 +674,9 @@ def test_an_error_of_a_plugin_that_nobody_expected_is_one_line(cli, portrait, tm
     assert label.code == 1 and re.fullmatch(rf"faceblur: {place}\n", label.err)
     fileless = cli("run", "-m", "fileless", portrait, "-o", tmp_path / "out")
     assert re.search(r"plugin sloppy \(sloppyplug\), sloppyplug\.py:\d+, FileNotFoundError: .*nowhere", fileless.err)
+    unlabelled = cli("dataset", "label", "--method", "fileless", portrait, "-o", tmp_path / "faces.jsonl")
+    line = r"faceblur: plugin sloppy \(sloppyplug\), sloppyplug\.py:\d+, .*nowhere.*: No such file or directory\n"
+    assert unlabelled.code == 1 and re.fullmatch(line, unlabelled.err)
 
 
 def test_an_option_of_any_type_has_its_place_in_the_manifest(cli, portrait, tmp_path, install):

@@ -704,6 +704,9 @@ def test_comments_in_the_headers_of_copied_sound_are_dropped(cli, tmp_path):
     first, second = plain[1], plain[2]
     told = b"\2" + bytes([first, 255, len(comments) - 255]) + plain[3 : 3 + first] + comments + plain[3 + first + second :]
     assert without_comments(told) == without_comments(plain) == plain and without_comments(b"\2") == b"\2"
+    lengths = (part for body in (plain[3 : 3 + first], comments, plain[3 + first + second :]) for part in (len(body), body))
+    in_16_bits = b"".join(part if isinstance(part, bytes) else struct.pack(">H", part) for part in lengths)
+    assert without_comments(in_16_bits) == plain
     assert without_comments(b"") == b"" and without_comments(b"no headers") == b"no headers"
     encoded(tmp_path / "pictures.mkv", "libx264", "yuv420p")
     with contextlib.ExitStack() as stack:

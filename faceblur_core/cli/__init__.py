@@ -110,7 +110,9 @@ def _run() -> int:
         return 130
     except OSError as error:
         if error.filename is not None:  # a name too long, a folder of somebody else's
-            print(f"faceblur: {printable(str(error.filename))}: {error.strerror}", file=sys.stderr)
+            whose = installed_plugins().blamed(error)
+            where = f"{whose}, {error.filename}" if whose else str(error.filename)
+            print(f"faceblur: {printable(where)}: {error.strerror}", file=sys.stderr)
             return 1
         # nobody reads our output any more, as after `head`, or it went to a full disk
         if error.errno not in (errno.EPIPE, errno.ENOSPC):

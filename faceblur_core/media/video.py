@@ -809,8 +809,17 @@ class VideoWriter:
 def without_comments(headers: bytes) -> bytes:
     """Return the three headers of Vorbis sound, as containers hold them, without titles, names and cover in the second.
 
-    What is not laced as Xiph does it is returned as it is. Vorbis I specification, 5.2; Matroska's codec mappings.
+    What is no such headers is returned as it is. Vorbis I specification, 5.2; Matroska's codec mappings.
     """
+    first, comments, setup = _vorbis_headers(headers)
+    if not comments.startswith(b"\3vorbis"):
+        return headers
+    empty = b"\3vorbis" + bytes(8) + b"\1"
+    return b"\2" + b"\xff" * (len(first) // 255) + bytes([len(first) % 255, len(empty)]) + first + empty + setup
+
+
+def _vorbis_headers(headers: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the three, laced as Xiph does it or each after its length in 16 bits, as FFmpeg knows them."""
     sizes: list[int] = []
     place = 1
     while len(sizes) < 2 and headers[:1] == b"\2":
@@ -819,13 +828,16 @@ def without_comments(headers: bytes) -> bytes:
             end += 1
         sizes.append(255 * (end - place) + sum(headers[end : end + 1]))
         place = end + 1
-    first, second = sizes or (0, 0)
-    comments = headers[place + first : place + first + second]
-    if not comments.startswith(b"\3vorbis"):
-        return headers
-    empty = b"\3vorbis" + bytes(8) + b"\1"
-    laced = b"\2" + b"\xff" * (first // 255) + bytes([first % 255, len(empty)])
-    return laced + headers[place : place + first] + empty + headers[place + first + second :]
+    if sizes:
+        second = place + sizes[0]
+        return headers[place:second], headers[second : second + sizes[1]], headers[second + sizes[1] :]
+    parts = []
+    place = 0
+    for _ in range(3):
+        end = place + 2 + int.from_bytes(headers[place : place + 2], "big")
+        parts.append(headers[place + 2 : end])
+        place = end
+    return parts[0], parts[1], parts[2]
 
 
 def _choose(encoder: str, codec: str, pixel_format: str, muxer: str, held: set[str]) -> tuple[str, str]:

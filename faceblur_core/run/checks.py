@@ -67,24 +67,29 @@ def _changed(box: Sequence[float], before: Image, after: Image, mask: Mask) -> b
     """Return whether the middle row of a box was changed. :raises FaceblurError: if the mask leaves the whole box open."""
     x1, y1, x2, y2 = box
     height, width = mask.shape
-    left, top, right, bottom = max(0, int(x1)), max(0, int(y1)), min(width, math.ceil(x2)), min(height, math.ceil(y2))
+    rows, columns = inside = _pixels_of(box, height, width)
     flat = min(x2 - x1, y2 - y1) < 1e-3 or max(x2 - x1, y2 - y1) < 1  # shares of the picture's side, in place of pixels
     if not flat and _outside(box, height, width):
         return False
-    row, column = min((top + bottom) // 2, height - 1), min((left + right) // 2, width - 1)
-    if flat or (mask[row, column] < HIDDEN and not (mask[top:bottom, left:right] >= HIDDEN).any()):
+    row, column = min((rows.start + rows.stop) // 2, height - 1), min((columns.start + columns.stop) // 2, width - 1)
+    if flat or (mask[row, column] < HIDDEN and not (mask[inside] >= HIDDEN).any()):
         raise FaceblurError(f"the method found a face at {_text(box)} and did not hide it")
-    return bool((after[row, left:right] != before[row, left:right]).any())
+    return bool((after[row, columns] != before[row, columns]).any())
 
 
 def _left_as_it_was(box: Sequence[float], before: Image, after: Image, mask: Mask) -> bool:
     """Return whether no pixel of a box was changed, though there is something to see in what the mask hides of it."""
-    x1, y1, x2, y2 = (round(side) for side in box)
-    inside = slice(max(0, y1), max(0, y2)), slice(max(0, x1), max(0, x2))
+    inside = _pixels_of(box, *mask.shape)
     hidden = before[inside][mask[inside] >= HIDDEN]
     if min(mask[inside].shape) < LEAST or not len(hidden) or not np.ptp(hidden, axis=0).any():
         return False
     return np.array_equal(before[inside], after[inside])
+
+
+def _pixels_of(box: Sequence[float], height: int, width: int) -> tuple[slice, slice]:
+    """Return the rows and columns of a picture that a box touches."""
+    x1, y1, x2, y2 = box
+    return slice(max(0, int(y1)), min(height, math.ceil(y2))), slice(max(0, int(x1)), min(width, math.ceil(x2)))
 
 
 def _text(box: Sequence[float]) -> str:

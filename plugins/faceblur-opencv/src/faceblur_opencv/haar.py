@@ -10,12 +10,18 @@ import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from faceblur_core.errors import FaceblurError
-from faceblur_core.types import Detections, Image, option
+from faceblur_core.types import Detections, Floats, Image, option
 
 FRONTAL, PROFILE = "haarcascade_frontalface_default.xml", "haarcascade_profileface.xml"
 #: Of each cascade: the weight at which half of its hits are faces, and the width of the logistic curve that tells their share at
 #: others; fitted to WIDER FACE's training photos by benchmarks/haar_score.py.
 SHARES = {FRONTAL: (2.14, 1.67), PROFILE: (0.20, 2.89)}
+
+
+def logistic(weights: Floats, middle: float, width: float) -> Floats:
+    """Return the share of faces, 0..1, among hits of such weights."""
+    share: Floats = 1 / (1 + np.exp((middle - weights) / width))
+    return share
 
 
 @dataclass
@@ -46,8 +52,7 @@ class HaarDetector:
     def __call__(self, image: Image) -> Detections:
         found = []
         for name, hits in self.hits(image).items():
-            middle, width = SHARES[name]
-            found.append(Detections(hits.boxes, 1 / (1 + np.exp((middle - hits.scores) / width))))
+            found.append(Detections(hits.boxes, logistic(hits.scores, *SHARES[name])))
         return Detections.concat(found).nms(self.nms_threshold)
 
     def hits(self, image: Image) -> dict[str, Detections]:
