@@ -179,20 +179,20 @@ def published(
     figures: Sequence[Figure] = FIGURES,
     *,
     sliced: bool = False,
-    remarked: bool = True,
 ) -> str:
-    """Return a heading and a table for each test set: a row per method, or per slice of the first method.
+    """Return a heading and a table for each test set, a row per method, with what is remarked on it, or per slice of the first.
 
     :param prefixes: of the files in results/ that hold them, a longer one behind the shorter one that it begins with
-    :param remarked: take tables too that have a remark on weights that do not ship
     """
     testsets: dict[str, list[dict[str, str]]] = {}
+    remarks: dict[str, list[str]] = {}
     paths = {path: prefix for prefix in prefixes for path in RESULTS.glob(f"{prefix}*.csv")}
     for path, prefix in sorted(paths.items()):
         about = path.with_suffix(".json")
-        if not about.is_file() or not (remarked or "remark" not in json.loads(about.read_text())):
+        if not about.is_file():
             continue
         testset = path.stem.removeprefix(prefix)
+        remarks.setdefault(testset, []).append(json.loads(about.read_text()).get("remark", ""))
         testsets.setdefault(testset, []).extend(row for row in rows_of(path) if row["method"] in methods and row["value"])
     parts = []
     for testset, rows in sorted(testsets.items()):
@@ -212,7 +212,8 @@ def published(
                 lines.append(line)
         used = [column for column in lines[0] if any(line[column] for line in lines)] if lines else []
         if lines and not (sliced and len(lines) < 2):
-            parts.append(f"### {testset}\n\n{table(lines, used)}\n")
+            remarked = " ".join(dict.fromkeys(filter(None, remarks[testset] if not sliced else [])))
+            parts.append(f"### {testset}\n\n{table(lines, used)}\n" + (f"\n{remarked}\n" if remarked else ""))
     return "\n".join(parts) or "Not published yet.\n"
 
 
