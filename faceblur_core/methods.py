@@ -1,6 +1,6 @@
 """From what the user typed to an anonymizer: ``haar``, ``haar+median``, ``haar|yunet+blur``, or a YAML file.
 
-Options are dotted: ``detector.scale_factor``, ``obfuscator.cells``, ``mask.grow``, ``tile.size``. In a union a
+Options are dotted: ``detector.scale_factor``, ``obfuscator.cells``, ``mask.grow``, ``tile.size``, ``border.share``. In a union a
 detector's options carry its name, ``detector.haar.min_neighbors``, and ``detector.votes`` says how many detectors
 must agree. A whole method (an anonymizer) has options without a dot. Later wins: default < YAML < ``--set``.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from faceblur_core.types import Anonymizer, Detector
 
 DEFAULT_OBFUSCATOR = "blur"
+SHORT = {"tile": "tile.size", "border": "border.share"}
 YAML_SUFFIXES = (".yaml", ".yml")
 
 Wrap = Callable[[str, Mapping[str, Any], "Detector"], "Detector"]
@@ -67,12 +68,13 @@ class Method:
             yield prefix, self.plugins.factory(entry.kind, entry.component.name)
         if self.anonymizer:
             return
-        from faceblur_core.pipeline import MaskShape, Tiling
+        from faceblur_core.pipeline import Border, MaskShape, Tiling
 
         if len(self.detectors) > 1:
             yield "detector.", _Votes
         yield "mask.", MaskShape
         yield "tile.", Tiling
+        yield "border.", Border
 
     def describe(self) -> Iterator[tuple[str, Option]]:
         """Yield (prefix, option) for everything that ``--set`` can change."""
@@ -127,13 +129,14 @@ class Method:
         return DetectAndObfuscate(detector, self.plugins.make("obfuscator", self.obfuscator, values["obfuscator."]), mask)
 
     def _make_detector(self, values: Mapping[str, Mapping[str, Any]], mask: MaskShape, wrap: Wrap | None) -> Detector:
-        from faceblur_core.pipeline import TiledDetector, Tiling, UnionDetector, check_votes
+        from faceblur_core.pipeline import Border, BorderedDetector, TiledDetector, Tiling, UnionDetector, check_votes
 
-        tiling = Tiling(**values["tile."])
+        tiling, border = Tiling(**values["tile."]), Border(**values["border."])
 
         def one(name: str, prefix: str) -> Detector:
             made: Detector = self.plugins.make("detector", name, values[prefix])
             made = wrap(name, values[prefix], made) if wrap else made
+            made = BorderedDetector(made, border, mask) if border.share else made
             return TiledDetector(made, tiling, mask) if tiling.size else made
 
         if len(self.detectors) == 1:
@@ -162,8 +165,8 @@ def find_method(text: str, settings: Mapping[str, Any], plugins: Plugins) -> Met
 
 
 def _expanded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with ``tile`` written out as ``tile.size``."""
-    return {"tile.size" if key == "tile" else key: value for key, value in settings.items()}
+    """Return the settings with ``tile`` written out as ``tile.size``, ``border`` as ``border.share``."""
+    return {SHORT.get(key, key): value for key, value in settings.items()}
 
 
 def _spec(text: str, plugins: Plugins) -> str:

@@ -30,6 +30,9 @@ from faceblur_core.types import (
 )
 
 TILE_EDGE = 0.15  #: a box within this share of its size of a tile's side may be a face that the tile cuts
+LARGE = 0.5  #: longer side of a box from which on it counts in the look with a border, as a share of the image's
+SAME_FACE = 0.3  #: boxes of the two looks that overlap more than this (intersection over union) are one face
+BORDER_GREY = 114  #: value of the border, as around the pictures that detectors learn from
 EDGE = 0.02  #: a box within this share of its size of the image's edge belongs to a face that is cut off there
 
 
@@ -158,6 +161,46 @@ def _merge(found: Detections, cut: NDArray[np.bool_], iou: float) -> Detections:
     area = np.prod(parts.boxes[:, 2:] - parts.boxes[:, :2], axis=1)[:, None]
     covered = (np.prod(np.maximum(high - low, 0), axis=2) >= 0.5 * area).any(axis=1)
     return Detections.concat([whole, parts.select(~covered)])
+
+
+@dataclass(frozen=True)
+class Border:
+    """A border around an image for a second look, so that faces which fill it are found: many networks need surroundings."""
+
+    share: Annotated[float, Ge(0), Le(2)] = option(
+        0.0, "width of the border in a second look, for faces that fill the image, as a share of its longer side; 0: no such look"
+    )
+
+
+@dataclass(frozen=True)
+class BorderedDetector:
+    """A detector run on the image and on the image in a grey border; of the second look the large faces count, and pixels."""
+
+    detector: Detector
+    border: Border
+    mask: MaskShape = field(default_factory=MaskShape)  #: for boxes, where the other look gives pixels
+
+    @property
+    def model_files(self) -> list[Path]:
+        return model_files(self.detector)
+
+    def close(self) -> None:
+        close(self.detector)
+
+    def __call__(self, image: Image) -> Detections:
+        height, width = image.shape[:2]
+        around = round(self.border.share * max(height, width))
+        inside = slice(around, around + height), slice(around, around + width)
+        framed = np.full((height + 2 * around, width + 2 * around, 3), BORDER_GREY, np.uint8)
+        framed[inside] = image
+        looks = self.detector(image), self.detector(framed)
+        sides = (looks[1].boxes[:, 2:] - looks[1].boxes[:, :2]).max(axis=1, initial=0)
+        large = looks[1].select(sides >= LARGE * max(height, width)).shifted(-around, -around)
+        merged = Detections.concat([dataclasses.replace(looks[0], mask=None), large]).nms(SAME_FACE)
+        if all(look.mask is None for look in looks):
+            return merged
+        masks = self.mask(looks[0], height, width), self.mask(looks[1], *framed.shape[:2])[inside]
+        return dataclasses.replace(merged, mask=np.maximum(*masks))
 
 
 @dataclass(frozen=True)

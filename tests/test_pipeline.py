@@ -4,9 +4,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from faceblur_core.errors import UsageMistake
-from faceblur_core.pipeline import DetectAndObfuscate, MaskShape, TiledDetector, Tiling, UnionDetector
+from faceblur_core.pipeline import (
+    Border,
+    BorderedDetector,
+    DetectAndObfuscate,
+    MaskShape,
+    TiledDetector,
+    Tiling,
+    UnionDetector,
+    close,
+)
+from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.checks import checked_share
 from faceblur_core.types import Detections, Ellipse, box_iou
 
@@ -140,6 +151,61 @@ def test_a_face_larger_than_the_overlap_is_still_hidden():
     found = TiledDetector(Bright(), Tiling(size=64))(image)
     hidden = MaskShape(shape="rectangle", grow=1, feather=0)(found, 64, 200)
     assert (hidden[10:50, 20:110] == 1).all()
+
+
+class Surrounded:
+    """Finds the bounding box of white pixels, if none is at the edge: blind to what fills the picture."""
+
+    def __call__(self, image):
+        y, x = np.nonzero(image[..., 0] == 255)
+        seen = len(x) and min(x.min(), y.min(), image.shape[1] - 1 - x.max(), image.shape[0] - 1 - y.max()) > 3
+        return one([x.min(), y.min(), x.max() + 1, y.max() + 1]) if seen else Detections.none()
+
+
+@given(st.integers(20, 90), st.integers(20, 90), st.floats(0.1, 1))
+@settings(max_examples=50)
+def test_a_border_lets_a_detector_find_what_fills_the_picture(height, width, share):
+    image = np.full((height, width, 3), 255, np.uint8)
+    assert len(Surrounded()(image)) == 0 and not Border().share
+    found = BorderedDetector(Surrounded(), Border(share=share))(image)
+    assert found.boxes.tolist() == ([[0, 0, width, height]] if round(share * max(height, width)) > 3 else [])
+
+
+def test_what_is_small_counts_only_without_the_border():
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[:30, :49] = 255
+    assert len(BorderedDetector(Surrounded(), Border(share=0.5))(image)) == 0
+    image[:30, :50] = 255
+    assert BorderedDetector(Surrounded(), Border(share=0.5))(image).boxes.tolist() == [[0, 0, 50, 30]]
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[10:90, 10:90] = 255  # found in both looks, once
+    assert BorderedDetector(Surrounded(), Border(share=0.5))(image).boxes.tolist() == [[10, 10, 90, 90]]
+
+
+def test_pixel_masks_of_a_look_with_a_border_are_joined():
+    class Pixels:
+        def __call__(self, image):
+            return Detections([], [], mask=(image[..., 0] == 255).astype(np.float32) * (max(image.shape) > 100))
+
+    image = np.zeros((80, 100, 3), np.uint8)
+    image[70:, 90:] = 255
+    found = BorderedDetector(Pixels(), Border(share=0.25))(image)
+    assert found.mask.shape == (80, 100) and found.mask.sum() == 100 and found.mask[75, 95] == 1
+
+
+@pytest.mark.parametrize(("name", "alone"), [("haar", 0.75), ("mediapipe", 0.6)])
+def test_a_border_helps_detectors_with_faces_that_fill_the_picture(shared, name, alone):
+    """On photos of UTKFace: the share with a box of half their height. Measured: haar 0.43 and 0.97, mediapipe 0.35 and 1."""
+    paths = sorted((shared / "data/utkface/test").glob("*.jpg"))[::10]
+    detector = installed_plugins().make("detector", name)
+    found = []
+    for path in paths:
+        image = np.asarray(Image.open(path).convert("RGB"))
+        looks = detector(image), BorderedDetector(detector, Border(share=0.5))(image)
+        found.append([bool((look.boxes[:, 3] - look.boxes[:, 1] > 100).any()) for look in looks])
+    close(detector)
+    without, bordered = np.mean(found, axis=0)
+    assert len(paths) >= 50 and without <= alone and bordered >= 0.9
 
 
 def test_pixel_masks_of_tiles_are_joined():

@@ -710,6 +710,13 @@ def test_options_are_checked_also_where_they_are_not_used(cli, portrait, tmp_pat
     assert result.code == 2 and "named 'tile.foo'" in result.err
 
 
+def test_border_is_short_for_its_share(cli, portrait, tmp_path):
+    manifest = tmp_path / "m.jsonl"
+    run = ("run", "-m", "haar", portrait, "-o", tmp_path / "o", "--manifest", manifest)
+    assert cli(*run, "--set", "border=0.5").code == 0 and rows(manifest)[0]["options"]["border.share"] == 0.5
+    assert cli(*run, "--overwrite", "--set", "border=3").err.startswith("faceblur: bad option of border: share=3:")
+
+
 def test_tile_is_short_for_its_size(cli, portrait, tmp_path):
     manifest = tmp_path / "m.jsonl"
     result = cli("run", "-m", "haar", portrait, "-o", tmp_path / "o", "--set", "tile=300", "--manifest", manifest)
