@@ -192,8 +192,10 @@ def published(
         if not about.is_file():
             continue
         testset = path.stem.removeprefix(prefix)
-        remarks.setdefault(testset, []).append(json.loads(about.read_text()).get("remark", ""))
-        testsets.setdefault(testset, []).extend(row for row in rows_of(path) if row["method"] in methods and row["value"])
+        mine = [row for row in rows_of(path) if row["method"] in methods and row["value"]]
+        testsets.setdefault(testset, []).extend(mine)
+        if mine and not sliced:
+            remarks.setdefault(testset, []).extend(json.loads(about.read_text()).get("remark", "").split(". "))
     parts = []
     for testset, rows in sorted(testsets.items()):
         found = {(row["method"], row["slice"], row["metric"], row["statistic"]): row for row in rows}
@@ -212,8 +214,8 @@ def published(
                 lines.append(line)
         used = [column for column in lines[0] if any(line[column] for line in lines)] if lines else []
         if lines and not (sliced and len(lines) < 2):
-            remarked = " ".join(dict.fromkeys(filter(None, remarks[testset] if not sliced else [])))
-            parts.append(f"### {testset}\n\n{table(lines, used)}\n" + (f"\n{remarked}\n" if remarked else ""))
+            remarked = dict.fromkeys(one.removesuffix(".") for one in remarks.get(testset, []) if one)
+            parts.append(f"### {testset}\n\n{table(lines, used)}\n" + (f"\n{'. '.join(remarked)}.\n" if remarked else ""))
     return "\n".join(parts) or "Not published yet.\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ from faceblur_core.types import (
 TILE_EDGE = 0.15  #: a box within this share of its size of a tile's side may be a face that the tile cuts
 LARGE = 0.5  #: longer side of a box from which on it counts in the look with a border, as a share of the image's
 SAME_FACE = 0.3  #: boxes of the two looks that overlap more than this (intersection over union) are one face
-BORDER_GREY = 114  #: value of the border, as around the pictures that detectors learn from
+BORDER_GREY = 114  #: value of the border, about the middle
+MOST = 4_000_000  #: pixels of an image with its border
 EDGE = 0.02  #: a box within this share of its size of the image's edge belongs to a face that is cut off there
 
 
@@ -174,7 +176,10 @@ class Border:
 
 @dataclass(frozen=True)
 class BorderedDetector:
-    """A detector run on the image and on the image in a grey border; of the second look the large faces count, and pixels."""
+    """A detector run on the image and on the image in a grey border; of the second look the large faces count, and pixels.
+
+    A large image is reduced for the second look: a face that fills it stays large enough. On tiles the border is around the tile.
+    """
 
     detector: Detector
     border: Border
@@ -189,18 +194,40 @@ class BorderedDetector:
 
     def __call__(self, image: Image) -> Detections:
         height, width = image.shape[:2]
-        around = round(self.border.share * max(height, width))
-        inside = slice(around, around + height), slice(around, around + width)
-        framed = np.full((height + 2 * around, width + 2 * around, 3), BORDER_GREY, np.uint8)
-        framed[inside] = image
-        looks = self.detector(image), self.detector(framed)
-        sides = (looks[1].boxes[:, 2:] - looks[1].boxes[:, :2]).max(axis=1, initial=0)
-        large = looks[1].select(sides >= LARGE * max(height, width)).shifted(-around, -around)
-        merged = Detections.concat([dataclasses.replace(looks[0], mask=None), large]).nms(SAME_FACE)
-        if all(look.mask is None for look in looks):
+        whole, (large, pixels) = self.detector(image), self._framed(image)
+        merged = Detections.concat([dataclasses.replace(whole, mask=None), large]).nms(SAME_FACE)
+        boxes = merged.boxes.copy()
+        for box in large.boxes:  # a part of a face may have had the better score
+            same = int(box_iou(box[None], merged.boxes)[0].argmax())
+            boxes[same] = [*np.minimum(boxes[same, :2], box[:2]), *np.maximum(boxes[same, 2:], box[2:])]
+        merged = dataclasses.replace(merged, boxes=boxes)
+        if whole.mask is None and pixels is None:
             return merged
-        masks = self.mask(looks[0], height, width), self.mask(looks[1], *framed.shape[:2])[inside]
-        return dataclasses.replace(merged, mask=np.maximum(*masks))
+        other = self.mask(large, height, width) if pixels is None else pixels
+        return dataclasses.replace(merged, mask=np.maximum(self.mask(whole, height, width), other))
+
+    def _framed(self, image: Image) -> tuple[Detections, Mask | None]:
+        """Return the large faces found in the look with a border, and the mask if the detector finds pixels."""
+        import cv2
+
+        height, width = image.shape[:2]
+        around = self.border.share * max(height, width)
+        scale = min(1.0, math.sqrt(MOST / ((height + 2 * around) * (width + 2 * around))))
+        rows, columns, edge = max(1, round(height * scale)), max(1, round(width * scale)), round(around * scale)
+        inside = slice(edge, edge + rows), slice(edge, edge + columns)
+        framed = np.full((rows + 2 * edge, columns + 2 * edge, 3), BORDER_GREY, np.uint8)
+        reduced = cv2.resize(np.ascontiguousarray(image), (columns, rows), interpolation=cv2.INTER_AREA) if scale < 1 else image
+        framed[inside] = reduced
+        found = self.detector(framed)
+        large = found.shifted(-edge, -edge).scaled(width / columns, height / rows)
+        sides = (large.boxes[:, 2:] - large.boxes[:, :2]).max(axis=1, initial=0)
+        large = large.select(sides >= LARGE * max(height, width))
+        if found.mask is None:
+            return large, None
+        pixels: Mask = np.ascontiguousarray(found.mask[inside])
+        if scale < 1:
+            pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+        return large, pixels
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from faceblur_core.pipeline import (
 )
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.run.checks import checked_share
-from faceblur_core.types import Detections, Ellipse, box_iou
+from faceblur_core.types import Anonymized, Detections, Ellipse, box_iou
 
 sizes = st.integers(1, 120)
 coordinates = st.floats(-60, 160, width=32)
@@ -182,6 +182,44 @@ def test_what_is_small_counts_only_without_the_border():
     assert BorderedDetector(Surrounded(), Border(share=0.5))(image).boxes.tolist() == [[10, 10, 90, 90]]
 
 
+def test_a_whole_face_is_hidden_though_a_part_of_it_scored_better():
+    class Part:
+        def __call__(self, image):
+            size = max(image.shape)
+            return one([0, 0, 100, 60], 0.9) if size == 100 else one([50, 50, 150, 150], 0.6)
+
+    found = BorderedDetector(Part(), Border(share=0.5))(np.zeros((100, 100, 3), np.uint8))
+    assert found.boxes.tolist() == [[0, 0, 100, 100]] and found.scores == pytest.approx([0.9])
+
+
+def test_a_large_image_is_reduced_for_the_look_with_a_border():
+    class Seen(Surrounded):
+        shapes = []
+
+        def __call__(self, image):
+            self.shapes.append(image.shape[:2])
+            return super().__call__(image)
+
+    image = np.full((3000, 4000, 3), 255, np.uint8)
+    found = BorderedDetector(Seen(), Border(share=1))(image)
+    np.testing.assert_allclose(found.boxes, [[0, 0, 4000, 3000]], atol=0.1)
+    assert Seen.shapes[0] == (3000, 4000) and 3_900_000 < np.prod(Seen.shapes[1]) <= 4_100_000
+    BorderedDetector(Seen(), Border(share=2))(np.zeros((1, 60_000, 3), np.uint8))
+    assert np.prod(Seen.shapes[-1]) <= 4_100_000
+
+
+def test_pixels_of_one_look_and_boxes_of_the_other():
+    class Mixed:
+        def __call__(self, image):
+            if max(image.shape) > 100:
+                return Detections([[60, 60, 140, 140], [52, 52, 56, 56]], [0.9, 0.9])
+            return Detections([], [], mask=np.zeros(image.shape[:2], np.float32))
+
+    shape = MaskShape(grow=1, feather=0, shape="rectangle")
+    found = BorderedDetector(Mixed(), Border(share=0.5), shape)(np.zeros((100, 100, 3), np.uint8))
+    assert found.boxes.tolist() == [[10, 10, 90, 90]] and found.mask.sum() == 6400 and found.mask[50, 50] == 1
+
+
 def test_pixel_masks_of_a_look_with_a_border_are_joined():
     class Pixels:
         def __call__(self, image):
@@ -332,3 +370,12 @@ def test_a_face_that_left_through_a_corner_breaks_no_contract():
 def test_nothing_found_means_the_very_same_picture():
     result = DetectAndObfuscate(lambda image: Detections.none(), lambda image, mask: 1 / 0)(IMAGE)
     assert result.image is IMAGE and not result.mask.any() and set(result.info["ms"]) == {"detect", "obfuscate"}
+
+
+def test_a_face_that_left_the_picture_is_not_the_one_that_stayed_as_it_was():
+    before = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    after, mask = before.copy(), np.zeros((200, 200), np.float32)
+    after[100:140, 100:140] = 0
+    mask[100:140, 100:140] = mask[50:58, 50:58] = 1  # the second too small to say whether it was hidden
+    boxes = [[100, 100, 140, 140], [50, 50, 58, 58], [40, -60, 70, -20]]
+    assert checked_share(before, Anonymized(after, mask, Detections(boxes, [1, 1, 1]))) > 0

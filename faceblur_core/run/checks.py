@@ -87,9 +87,10 @@ def _left_as_it_was(box: Sequence[float], before: Image, after: Image, mask: Mas
 
 
 def _pixels_of(box: Sequence[float], height: int, width: int) -> tuple[slice, slice]:
-    """Return the rows and columns of a picture that a box touches."""
+    """Return the rows and columns of a picture that a box touches; none of one outside."""
     x1, y1, x2, y2 = box
-    return slice(max(0, int(y1)), min(height, math.ceil(y2))), slice(max(0, int(x1)), min(width, math.ceil(x2)))
+    rows = slice(max(0, int(y1)), max(0, min(height, math.ceil(y2))))
+    return rows, slice(max(0, int(x1)), max(0, min(width, math.ceil(x2))))
 
 
 def _text(box: Sequence[float]) -> str:

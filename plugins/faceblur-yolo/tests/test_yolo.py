@@ -125,6 +125,7 @@ def test_faces_may_overlap_less_than_persons(person_model):
 def test_an_onnx_file_gives_the_boxes_of_its_checkpoint(tmp_path, shared):
     import shutil
 
+    from onnx import load, save
     from ultralytics import YOLO
 
     copy = tmp_path / "face.pt"
@@ -133,6 +134,11 @@ def test_an_onnx_file_gives_the_boxes_of_its_checkpoint(tmp_path, shared):
     ours, theirs = (make(weights=str(file))(data.astronaut()) for file in (copy, onnx))
     np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1)
     assert theirs.scores[0] == pytest.approx(ours.scores[0], abs=0.01)
+    untold = load(onnx)  # of one size, and it does not say so
+    del untold.metadata_props[[entry.key for entry in untold.metadata_props].index("imgsz")]
+    save(untold, tmp_path / "untold.onnx")
+    same = make(weights=str(tmp_path / "untold.onnx"))(data.astronaut())
+    np.testing.assert_allclose(same.boxes, theirs.boxes, atol=0.01)
 
 
 def test_files_that_are_no_models_are_one_line(tmp_path):

@@ -54,6 +54,7 @@ class YoloDetector:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise FaceblurError(f"{self.model_files[0]} is no model that Ultralytics can load: {reason}") from error
         self._wanted, self._persons = choose_classes(names, self.classes)
+        self._close = self.close if self._takes(self.close) else 0
 
     def _names(self) -> dict[int, str]:
         blank = np.zeros((32, 32, 3), np.uint8)
@@ -78,15 +79,19 @@ class YoloDetector:
 
     def __call__(self, image: Image) -> Detections:
         bgr = np.ascontiguousarray(image[..., ::-1])
-        close = 0 if self._is_fixed() else self.close
         return with_closeups(
-            lambda side: self._look(bgr, side), self.imgsz, close, max(image.shape[:2]), self._overlap, self.max_det
+            lambda side: self._look(bgr, side), self.imgsz, self._close, max(image.shape[:2]), self._overlap, self.max_det
         )
 
-    def _is_fixed(self) -> bool:
-        """Return whether the model takes pictures of one size only, as most exported files do."""
-        backend = self._model.predictor.model
-        return hasattr(backend, "imgsz") and not getattr(backend, "dynamic", False)  # as Ultralytics asks itself
+    def _takes(self, imgsz: int) -> bool:
+        """Return whether the model takes pictures of that size, too: most exported files are for one."""
+        if not imgsz or self.model_files[0].suffix == ".pt":
+            return True
+        try:
+            self._predict(np.zeros((32, 32, 3), np.uint8), imgsz)
+        except Exception:  # the runtimes have a dozen kinds of their own
+            return False
+        return True
 
     def _look(self, bgr: Image, imgsz: int) -> Detections:
         found = self._predict(bgr, imgsz).boxes
