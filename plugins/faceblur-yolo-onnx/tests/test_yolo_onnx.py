@@ -125,7 +125,7 @@ def test_faces_that_fill_the_picture_are_found_in_a_second_look(shared):
 
 
 def test_it_finds_hardly_a_face_where_only_smooth_colours_are_left(shared):
-    """Of photos of places and things; a network that knows blurred faces tends to see them there. Measured: 4 of 47."""
+    """Of photos of places and things; networks that know blurred faces see them there. Measured: 5 of 47."""
     detector = installed_plugins().make("detector", "yolo-onnx", {})
     paths = sorted((shared / "data/negatives/test").glob("*.jpg"))
     boxes = []
