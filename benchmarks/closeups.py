@@ -35,8 +35,7 @@ def crop(image: Image, face: np.ndarray, share: float) -> Image:
 
 def best(found: Detections, image: Image, share: float) -> float:
     """Return the highest score of a box whose longer side is at least a share of the picture's."""
-    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1, initial=0)
-    return float(found.scores[sides >= share * max(image.shape[:2])].max(initial=0))
+    return float(found.scores[found.longer_sides() >= share * max(image.shape[:2])].max(initial=0))
 
 
 def main(folder: Path) -> None:

@@ -28,8 +28,7 @@ def with_closeups(look: Callable[[int], Detections], imgsz: int, close: int, lon
     if not 0 < close < imgsz:
         return found
     second = look(close)
-    sides = (second.boxes[:, 2:] - second.boxes[:, :2]).max(axis=1, initial=0)
-    large = second.select((sides >= LARGE * longer / imgsz) & (second.scores >= CLEAR))
+    large = second.select((second.longer_sides() >= LARGE * longer / imgsz) & (second.scores >= CLEAR))
     if not len(large):
         return found
     merged = Detections.concat([found, large]).nms(iou)

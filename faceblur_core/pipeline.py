@@ -112,13 +112,10 @@ class Tiling:
         return tiles_of(height, width, self.size, self.overlap)
 
 
-@dataclass(frozen=True)
-class TiledDetector:
-    """A detector run on the whole image and on overlapping tiles of it, merged by non-maximum suppression."""
+class AroundDetector:
+    """What is a detector by another one: their files are the same, and they are closed together."""
 
     detector: Detector
-    tiling: Tiling
-    mask: MaskShape = field(default_factory=MaskShape)  #: for boxes, where another tile gives pixels
 
     @property
     def model_files(self) -> list[Path]:
@@ -126,6 +123,15 @@ class TiledDetector:
 
     def close(self) -> None:
         close(self.detector)
+
+
+@dataclass(frozen=True)
+class TiledDetector(AroundDetector):
+    """A detector run on the whole image and on overlapping tiles of it, merged by non-maximum suppression."""
+
+    detector: Detector
+    tiling: Tiling
+    mask: MaskShape = field(default_factory=MaskShape)  #: for boxes, where another tile gives pixels
 
     def __call__(self, image: Image) -> Detections:
         height, width = image.shape[:2]
@@ -175,7 +181,7 @@ class Border:
 
 
 @dataclass(frozen=True)
-class BorderedDetector:
+class BorderedDetector(AroundDetector):
     """A detector run on the image and on the image in a grey border; of the second look the large faces count, and pixels.
 
     A large image is reduced for the second look: a face that fills it stays large enough. On tiles the border is around the tile.
@@ -184,13 +190,6 @@ class BorderedDetector:
     detector: Detector
     border: Border
     mask: MaskShape = field(default_factory=MaskShape)  #: for boxes, where the other look gives pixels
-
-    @property
-    def model_files(self) -> list[Path]:
-        return model_files(self.detector)
-
-    def close(self) -> None:
-        close(self.detector)
 
     def __call__(self, image: Image) -> Detections:
         height, width = image.shape[:2]
@@ -220,8 +219,7 @@ class BorderedDetector:
         framed[inside] = reduced
         found = self.detector(framed)
         large = found.shifted(-edge, -edge).scaled(width / columns, height / rows)
-        sides = (large.boxes[:, 2:] - large.boxes[:, :2]).max(axis=1, initial=0)
-        large = large.select(sides >= LARGE * max(height, width))
+        large = large.select(large.longer_sides() >= LARGE * max(height, width))
         if found.mask is None:
             return large, None
         pixels: Mask = np.ascontiguousarray(found.mask[inside])

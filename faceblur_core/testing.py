@@ -162,7 +162,7 @@ class DetectorContract(Contract):
             raise Skip("needs a photo: subclass the contract and set photo")
         found = self._check(self.photo)
         require(len(found) > 0 or bool(found.mask is not None and found.mask.any()), "found no face in the photo")
-        most = float((found.boxes[:, 2:] - found.boxes[:, :2]).max(initial=0))
+        most = float(found.longer_sides().max(initial=0))
         require(
             not len(found) or most > 1, f"no side of a box has more than {most:.2g} pixels: boxes are in pixels, not in shares"
         )

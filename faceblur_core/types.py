@@ -86,6 +86,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def longer_sides(self) -> Floats:
+        """Return the longer side of each box, pixels."""
+        sides: Floats = (self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1, initial=0)
+        return sides
+
     def select(self, index: NDArray[Any] | Sequence[int]) -> Detections:
         """Return the detections that ``index`` (integers or booleans) picks, in its order; the mask stays."""
         picked = np.asarray(index) if len(index) else np.empty(0, np.intp)

@@ -20,7 +20,7 @@ import numpy as np
 
 from faceblur_core.backends import readable_suffixes
 from faceblur_core.media.files import write_whole
-from faceblur_core.pipeline import close, model_files
+from faceblur_core.pipeline import AroundDetector, model_files
 from faceblur_core.plugins import Registered, distribution_versions, installed_plugins
 from faceblur_core.types import Detections, Detector, Image
 from faceblur_core.weights import cache_folder, sha256_of
@@ -73,18 +73,11 @@ def backends_of(options: Iterable[Any], files: Iterable[Path]) -> list[Registere
 
 
 @dataclass
-class RememberedDetector:
+class RememberedDetector(AroundDetector):
     """A detector that looks into a folder before it looks at a photo."""
 
     detector: Detector
     folder: Path
-
-    @property
-    def model_files(self) -> list[Path]:
-        return model_files(self.detector)
-
-    def close(self) -> None:
-        close(self.detector)
 
     def __call__(self, image: Image) -> Detections:
         digest = hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
