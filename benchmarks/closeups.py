@@ -39,7 +39,7 @@ def best(found: Detections, image: Image, share: float) -> float:
 
 
 def main(folder: Path) -> None:
-    looks = {size: YoloOnnxDetector(imgsz=size, close=0, conf=0.05) for size in (*SIZES, FIRST)}
+    looks = {size: YoloOnnxDetector(imgsz=size, closeup=0, conf=0.05) for size in (*SIZES, FIRST)}
     empty, crops = [], []
     for path in sorted((folder / "images/val").iterdir()):
         labels = folder / "labels/val" / f"{path.stem}.txt"

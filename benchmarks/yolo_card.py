@@ -59,7 +59,7 @@ precision and recall are best together:
 ## Beside other detectors
 
 The detectors alone, by `python benchmarks/detectors.py MACHINE`, on faces of at least a tenth of the picture's height; see
-[results](../../../results/README.md). YOLO looks at 480 and 256 pixels, the defaults of `imgsz` and `close`. The goal was a
+[results](../../../results/README.md). YOLO looks at 480 and 256 pixels, the defaults of `imgsz` and `closeup`. The goal was a
 recall of 0.93 at a precision of 0.90 on wider, 0.95 at 0.95 on fddb, and a box on at most 3 % of the face-free photos.
 
 {detectors}
@@ -79,7 +79,7 @@ definitions: docs/metrics.md.
 - It was trained for some hours on a CPU, not for days on a GPU. It misses more, and reports more that is no face, than YuNet.
 - It was trained at {imgsz} pixels, on photos with surroundings. Of a face of more than some 400 pixels it boxes a part, or
   misses it: of the tight crops of UTKFace, scaled up to 480 pixels, it missed 236 of 1,000 faces, more of men (339) than of women
-  (133). So it looks twice: faces of 240 pixels and more count also if it finds them at 256 pixels, the default of `close`, with
+  (133). So it looks twice: faces of 240 pixels and more count also if it finds them at 256 pixels, the default of `closeup`, with
   a score of 0.4. Both were chosen on the validation pictures (`benchmarks/closeups.py`), where of 100 crops to the largest face's
   box 99 are found so, 86 in one look, and no more pictures without a face get a box. That it is needed was seen on UTKFace, so
   the figures there are a little too good. An ONNX file of one size has no second look.

@@ -14,6 +14,7 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from numpy.typing import NDArray
 
+from faceblur_core.closeups import joined
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.tiling import check_tile_size, tiles_of
 from faceblur_core.types import (
@@ -194,12 +195,7 @@ class BorderedDetector(AroundDetector):
     def __call__(self, image: Image) -> Detections:
         height, width = image.shape[:2]
         whole, (large, pixels) = self.detector(image), self._framed(image)
-        merged = Detections.concat([dataclasses.replace(whole, mask=None), large]).nms(SAME_FACE)
-        boxes = merged.boxes.copy()
-        for box in large.boxes:  # a part of a face may have had the better score
-            same = int(box_iou(box[None], merged.boxes)[0].argmax())
-            boxes[same] = [*np.minimum(boxes[same, :2], box[:2]), *np.maximum(boxes[same, 2:], box[2:])]
-        merged = dataclasses.replace(merged, boxes=boxes)
+        merged = joined(dataclasses.replace(whole, mask=None), large, SAME_FACE)
         if whole.mask is None and pixels is None:
             return merged
         other = self.mask(large, height, width) if pixels is None else pixels

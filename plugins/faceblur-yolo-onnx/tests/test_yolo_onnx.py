@@ -112,7 +112,7 @@ def test_faces_that_fill_the_picture_are_found_in_a_second_look(shared):
     paths = sorted((shared / "data/utkface/test").glob("*.jpg"))[::10]
     onnx_, once, yolo = (
         installed_plugins().make("detector", name, options)
-        for name, options in (("yolo-onnx", {}), ("yolo-onnx", {"close": 0}), ("yolo", {}))
+        for name, options in (("yolo-onnx", {}), ("yolo-onnx", {"closeup": 0}), ("yolo", {}))
     )
     found = []
     for path in paths:
@@ -209,7 +209,7 @@ def test_a_second_look_for_what_is_large(tmp_path):
     """The network gives the same places at any size: boxes of 8 x 12, 10 x 10 in 512 pixels, and twice that in 256."""
     near = np.float32([[100, 100, 130, 120, 0.39, 0.1], [100, 100, 120, 130, 0.5, 0.1], [100, 100, 20, 20, 0.9, 0.1]])
     path, image = network(tmp_path / "n.onnx", near), picture(512, 512)
-    twice, once = make(path, imgsz=512)(image), make(path, imgsz=512, close=0)(image)
+    twice, once = make(path, imgsz=512)(image), make(path, imgsz=512, closeup=0)(image)
     assert once.scores == pytest.approx([0.9, 0.5]) and once.boxes[1].tolist() == [40, 35, 160, 165]
     assert twice.scores == pytest.approx([0.9, 0.5, 0.5]) and twice.boxes[2].tolist() == [80, 70, 320, 330]
     assert len(make(path, imgsz=512, max_det=2)(image)) == 2

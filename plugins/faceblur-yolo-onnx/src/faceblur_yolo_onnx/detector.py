@@ -32,7 +32,7 @@ class YoloOnnxDetector:
     conf: Annotated[float, Ge(0), Le(1)] = option(0.25, "weakest face to report")
     iou: Annotated[float, Gt(0), Le(1)] = option(0.5, "boxes that overlap more are one face")
     imgsz: Annotated[int, Ge(32), Le(8192)] = option(480, "longer side in pixels at which the network looks, if its file allows")
-    close: Annotated[int, Ge(0), Le(8192)] = option(
+    closeup: Annotated[int, Ge(0), Le(8192)] = option(
         256, "the same in a second look, for faces that fill the image; 0: no such look"
     )
     max_det: Annotated[int, Ge(1)] = option(300, "most faces per image")
@@ -79,7 +79,7 @@ class YoloOnnxDetector:
         return with_closeups(
             lambda side: self._look(image, fitted(height, width, side, self._stride)),
             self.imgsz,
-            self.close,
+            self.closeup,
             max(height, width),
             self.iou,
             self.max_det,

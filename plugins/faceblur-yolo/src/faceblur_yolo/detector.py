@@ -28,7 +28,7 @@ class YoloDetector:
     conf: Annotated[float, Ge(0), Le(1)] = option(0.25, "weakest face to report")
     iou: Annotated[float, Gt(0), Le(1)] | None = option(None, "boxes that overlap more are one; by default 0.5, with persons 0.7")
     imgsz: Annotated[int, Ge(32)] = option(480, "longer side in pixels at which the network looks; most others learned at 640")
-    close: Annotated[int, Ge(0)] = option(256, "the same in a second look, for faces that fill the image; 0: no such look")
+    closeup: Annotated[int, Ge(0)] = option(256, "the same in a second look, for faces that fill the image; 0: no such look")
     max_det: Annotated[int, Ge(1)] = option(300, "most faces per image")
     classes: list[str] | None = option(None, "class names to hide; by default faces, else the heads of persons")
     device: str = option("cpu", "cpu, cuda:0, mps")
@@ -54,7 +54,7 @@ class YoloDetector:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise FaceblurError(f"{self.model_files[0]} is no model that Ultralytics can load: {reason}") from error
         self._wanted, self._persons = choose_classes(names, self.classes)
-        self._close = self.close if self._takes(self.close) else 0
+        self._closeup = self.closeup if self._takes(self.closeup) else 0
 
     def _names(self) -> dict[int, str]:
         blank = np.zeros((32, 32, 3), np.uint8)
@@ -80,7 +80,7 @@ class YoloDetector:
     def __call__(self, image: Image) -> Detections:
         bgr = np.ascontiguousarray(image[..., ::-1])
         return with_closeups(
-            lambda side: self._look(bgr, side), self.imgsz, self._close, max(image.shape[:2]), self._overlap, self.max_det
+            lambda side: self._look(bgr, side), self.imgsz, self._closeup, max(image.shape[:2]), self._overlap, self.max_det
         )
 
     def _takes(self, imgsz: int) -> bool:
