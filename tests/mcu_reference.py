@@ -142,7 +142,7 @@ def _resize(operator: Operator, tensors: list[Any], given: list[Any], out: Tenso
         corners, half = operator.options["alignCorners"], operator.options["halfPixelCenters"]
         scale = np.float32(size - 1) / np.float32(target - 1) if corners and target > 1 else np.float32(size) / np.float32(target)
         found = (np.arange(target, dtype=np.float32) + np.float32(0.5 * half)) * scale
-        return np.clip(np.floor(found + (0.5 if corners else 0)), 0, size - 1).astype(int)
+        return np.clip(np.floor(found.astype(np.float64) + (0.5 if corners else 0)), 0, size - 1).astype(int)
 
     rows, columns = (indices(given[0].shape[axis], out.shape[axis]) for axis in (1, 2))
     return given[0][:, rows][:, :, columns]

@@ -174,6 +174,19 @@ def test_padding(data: st.DataObject) -> None:
     check(model.build([source], [out]), 8)
 
 
+@pytest.mark.parametrize("target", [83, 95])  # one position is just below a half
+def test_nearest_neighbour_of_positions_near_a_half(target: int) -> None:
+    model = ModelBuilder()
+    source = model.tensor((1, 2, 1, 1), 0.1, 0)
+    sizes = model.tensor((2,), data=np.array((target, 1), np.int32))
+    out = model.tensor((1, target, 1, 1), 0.1, 0)
+    model.op("RESIZE_NEAREST_NEIGHBOR", [source, sizes], out, "ResizeNearestNeighborOptions", alignCorners=True)
+    content = model.build([source], [out])
+    frame = np.array([10, 20], np.int8).reshape(2, 1, 1)
+    made = plan(parse(content))
+    np.testing.assert_array_equal(HostNetwork(generate(made, "near"), made)(frame), Oracle(content)(frame))
+
+
 @QUICK
 @given(st.data())
 def test_nearest_neighbour(data: st.DataObject) -> None:

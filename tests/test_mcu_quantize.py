@@ -124,6 +124,21 @@ def test_only_what_commutes_with_a_factor_is_stretched(model: bytes, touched: bo
     np.testing.assert_allclose(outputs(equalized(model, photos()), photos()), outputs(model, photos()), rtol=1e-4, atol=1e-4)
 
 
+def test_a_grouped_convolution_is_quantized_and_left_as_it_is() -> None:
+    rng, model = np.random.default_rng(0), ModelBuilder()
+    photo = model.tensor((1, 16, 16, 3), 1 / 255, -128)
+    x = model.conv(rng, photo, 8)
+    weights = rng.integers(-127, 128, (8, 3, 3, 4), np.int8)  # two groups
+    out = model.tensor((1, 16, 16, 8), 0.1, -128)
+    constants = model.weights_and_bias(rng, weights, x, 8, 0)
+    model.op("CONV_2D", [x, *constants], out, "Conv2DOptions", padding=0, strideH=1, strideW=1, fusedActivationFunction=RELU)
+    y = model.conv(rng, out, 3, activation=NONE)
+    model.to_float()
+    content = model.build([photo], [y])
+    assert equalized(content, photos()) == content
+    assert parse(quantize(content, photos())).is_int8()
+
+
 def test_weights_that_two_convolutions_share_stay() -> None:
     rng = np.random.default_rng(0)
     model = ModelBuilder()
@@ -138,6 +153,14 @@ def test_weights_that_two_convolutions_share_stay() -> None:
 
 
 COMMAND = ("quantize", "-m", "mediapipe", "--set", "detector.range=short", "-c", "list.yaml")
+
+
+@pytest.mark.parametrize("option", ["-o", "--float"])
+def test_a_file_that_cannot_be_written_is_told_before_the_work(option: str, tmp_path: Path, cli) -> None:
+    (tmp_path / "notes.txt").write_text("notes of mine")
+    result = cli(*COMMAND, "-o", tmp_path / "out.tflite", option, tmp_path / "notes.txt" / "x.tflite")
+    assert result.code == 2 and "notes.txt is no folder" in result.err and result.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.usefixtures("shared")

@@ -69,10 +69,12 @@ def quantize(method: str, settings: tuple[str, ...], config: Path, data: Path, o
 def _check_outputs(paths: Sequence[Path]) -> None:
     """:raises UsageMistake: if a file would be replaced that is no .tflite model, or two files have one name"""
     from faceblur_core.mcu.source import read_model
+    from faceblur_core.media.files import check_folder_above
 
     if len({path.resolve() for path in paths}) < len(paths):
         raise UsageMistake("-o and --float name the same file; choose another name for one of them")
     for path in paths:
+        check_folder_above(path.parent)
         if path.is_file() and read_model(path)[4:8] != b"TFL3":
             raise UsageMistake(f"{path} is there and is no .tflite model; choose another name")
 

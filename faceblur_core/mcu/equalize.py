@@ -71,9 +71,12 @@ def _free(graph: Graph, carried: Mapping[int, Sequence[Channel]]) -> list[Operat
     uses = Counter(index for operator in graph.operators for index in operator.inputs)
 
     def settled(operator: Operator) -> bool:
-        """Return whether a convolution's weights and bias are its own, and known."""
+        """Return whether a convolution sees all channels, and its weights and bias are its own, and known."""
         constants = [(index, graph.tensors[index]) for index in (operator.inputs[1], _bias(operator)) if index >= 0]
-        return all(uses[index] == 1 and tensor.dtype == "float32" and tensor.data is not None for index, tensor in constants)
+        grouped = graph.tensors[operator.inputs[1]].shape[-1] != graph.tensors[_activation(operator)].shape[-1]
+        return not grouped and all(
+            uses[index] == 1 and tensor.dtype == "float32" and tensor.data is not None for index, tensor in constants
+        )
 
     def divides(operator: Operator, index: int) -> bool:
         if operator.kind in _CONVOLUTIONS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from faceblur_core.errors import FaceblurError, MissingDependency, UsageMistake
 from faceblur_core.mcu.board import STACK_BYTES, NotSimulated, Simulated, missing_tools, simulate
 from faceblur_core.mcu.boards import Board
-from faceblur_core.mcu.codegen import TEMPLATES, arena_bytes, generate
+from faceblur_core.mcu.codegen import TEMPLATES, generate
 from faceblur_core.mcu.draw import drawing
 from faceblur_core.mcu.graph import Graph, parse, self_contained
 from faceblur_core.mcu.host import HostNetwork
@@ -23,7 +24,7 @@ from faceblur_core.mcu.oracle import Oracle
 from faceblur_core.mcu.plan import AUTO, Plan, plans, smallest_that_fits
 from faceblur_core.mcu.report import Report
 from faceblur_core.mcu.vela import VelaEstimate, estimate
-from faceblur_core.media.files import check_folder_above, save
+from faceblur_core.media.files import check_folder_above
 
 Bytes = NDArray[np.int8]
 Say = Callable[[str], None]
@@ -79,6 +80,8 @@ def export(
 
 
 _YOURS = ("main.c", "CMakeLists.txt")  # written once, for people to go on with
+_PARTIAL = ".faceblur-"  # how the folder begins in which files are before all are written
+_WRITTEN = {*_YOURS, "model_int8.tflite", "model_data.c", "model_data.h", "net.c", "net.h", "plan.svg", "report.md"}
 
 
 def holds_export(folder: Path) -> bool:
@@ -87,19 +90,28 @@ def holds_export(folder: Path) -> bool:
     :raises UsageMistake: if something else is, or it can be no folder
     """
     check_folder_above(folder)
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(_PARTIAL)} if folder.is_dir() else set()
     with contextlib.suppress(OSError, ValueError, RecursionError):
         report = json.loads((folder / "report.json").read_bytes())
         if isinstance(report, dict) and "arena_bytes" in report:
             return True
-    if found - {"model_int8.tflite", "model_data.c", "model_data.h"}:  # these are of an export that failed
+    if found and not {"model_int8.tflite"} <= found <= _WRITTEN:  # these are of an export that failed
         raise UsageMistake(f"{folder} holds files and no report.json of an earlier export; choose a new folder")
     return False
 
 
 def _save(folder: Path, files: Mapping[str, bytes]) -> None:
-    for name, content in files.items():
-        save(folder / name, content)
+    """Write all files, then put them in their places; the report is gone before any other is another's."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=_PARTIAL, dir=folder) as partial:
+            for name, content in files.items():
+                (Path(partial) / name).write_bytes(content)
+            (folder / "report.json").unlink(missing_ok=True)
+            for name in files:
+                (Path(partial) / name).replace(folder / name)
+    except OSError as error:
+        raise FaceblurError(f"{folder} cannot be written ({error.strerror})") from None
 
 
 def _checked(
@@ -126,19 +138,18 @@ def _checked(
     simulated = _simulated(plan, sources, board, frames, options, notes, say)
     if simulated and expected is not None:
         mismatches = (mismatches or 0) + differing(simulated.outputs, expected)
-    planned = arena_bytes(plan) + plan.frame_bytes
-    if not simulated and planned + STACK_BYTES > board.ram_bytes:
+    if not simulated and plan.planned_bytes + STACK_BYTES > board.ram_bytes:
         raise FaceblurError(
-            f"the network does not fit: it needs {planned:,} bytes of RAM and some {STACK_BYTES} for the stack, "
+            f"the network does not fit: it needs {plan.planned_bytes:,} bytes of RAM and some {STACK_BYTES} for the stack, "
             f"{board.title} has {board.ram_bytes:,}; --fit shows what fits where"
         )
-    ram = simulated.ram_bytes + simulated.stack_bytes if simulated else planned
+    ram = simulated.ram_bytes + simulated.stack_bytes if simulated else plan.planned_bytes
     return Report(
         network=name,
         board=board.name,
         recompute=plan.recompute,
         ram_bytes=ram,
-        arena_bytes=arena_bytes(plan),
+        arena_bytes=plan.linked_bytes,
         frame_bytes=plan.frame_bytes,
         stack_bytes=simulated.stack_bytes if simulated else None,
         flash_bytes=simulated.flash_bytes if simulated else None,

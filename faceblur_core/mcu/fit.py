@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from faceblur_core.errors import FaceblurError
 from faceblur_core.mcu.board import SIMULATED_BY_DEFAULT, STACK_BYTES, NotSimulated, missing_tools, simulate
 from faceblur_core.mcu.boards import Board
-from faceblur_core.mcu.codegen import arena_bytes, generate
+from faceblur_core.mcu.codegen import generate
 from faceblur_core.mcu.graph import parse, self_contained
 from faceblur_core.mcu.plan import Plan, plans, smallest_that_fits
 from faceblur_core.mcu.source import Int8Network
@@ -24,7 +24,7 @@ class Fit:
     network: str
     board: str
     recompute: str
-    ram_bytes: int | None  #: frame, arena and stack; None: the network cannot be exported
+    ram_bytes: int | None  #: frame, arena and what is kept free for the stack; None: the network cannot be exported
     flash_bytes: int | None  #: None: not known for this processor
     fits: bool
     instructions: int | None  #: of one picture, counted in QEMU
@@ -45,31 +45,52 @@ def fits(networks: Sequence[Int8Network], boards: Sequence[Board]) -> Iterator[F
 
 def _fits(network: Int8Network, boards: Sequence[Board]) -> Iterator[Fit]:
     candidates = plans(parse(self_contained(network.model)))
-    known: dict[tuple[str, str], tuple[int | None, int | None, int, str]] = {}
+    known: dict[tuple[str, str], _Measured] = {}
     for board in boards:
         plan = smallest_that_fits(candidates, board.ram_bytes, STACK_BYTES)
         core = board.simulated_as or ""
         if (core, plan.recompute) not in known:
             known[core, plan.recompute] = _measured(network, plan, core)
-        flash, instructions, stack, note = known[core, plan.recompute]
-        ram = arena_bytes(plan) + plan.frame_bytes + stack
-        fitting = ram <= board.ram_bytes and (flash or len(network.model)) <= board.flash_bytes
-        rates = board.frame_rates(instructions) if instructions else None
-        ethos = _ethos(network, board)
-        yield Fit(network.name, board.name, plan.recompute, ram, flash, fitting, instructions, rates, ethos, note)
+        found = known[core, plan.recompute]
+        ram = plan.planned_bytes + STACK_BYTES
+        small = ram <= board.ram_bytes and (found.flash or len(network.model)) <= board.flash_bytes
+        rates = board.frame_rates(found.instructions) if found.instructions else None
+        yield Fit(
+            network.name,
+            board.name,
+            plan.recompute,
+            ram,
+            found.flash,
+            small and found.works,
+            found.instructions,
+            rates,
+            _ethos(network, board),
+            found.note,
+        )
 
 
-def _measured(network: Int8Network, plan: Plan, core: str) -> tuple[int | None, int | None, int, str]:
-    """Return flash, instructions and stack of a plan on a processor that is simulated quickly enough, and why not."""
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What a plan needs on a processor; None: not known, and ``note`` may say why."""
+
+    flash: int | None = None
+    instructions: int | None = None
+    note: str = ""
+    works: bool = True  #: False: no board with this processor runs it
+
+
+def _measured(network: Int8Network, plan: Plan, core: str) -> _Measured:
+    """Return what a plan needs on a processor, if that is simulated quickly enough."""
     if core not in SIMULATED_BY_DEFAULT:
-        return None, None, STACK_BYTES, ""
+        return _Measured()
     if line := missing_tools():
-        return None, None, STACK_BYTES, line
+        return _Measured(note=line)
+    sources = generate(plan, network.name)
     try:
-        found = simulate(generate(plan, network.name), plan, network.frames[:1], core, _ROOM, _ROOM)
-    except NotSimulated as error:
-        return None, None, STACK_BYTES, error.message
-    return found.flash_bytes, sum(found.instructions.values()), found.stack_bytes, ""
+        found = simulate(sources, plan, network.frames[:1], core, _ROOM, _ROOM)
+    except FaceblurError as error:
+        return _Measured(note=error.message, works=isinstance(error, NotSimulated))
+    return _Measured(found.flash_bytes, sum(found.instructions.values()))
 
 
 def _ethos(network: Int8Network, board: Board) -> str:

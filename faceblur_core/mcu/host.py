@@ -26,7 +26,7 @@ class HostNetwork:
         """Compile it.
 
         :param sources: by file name, as :func:`faceblur_core.mcu.codegen.generate` gives them
-        :raises MissingDependency: if there is no C compiler
+        :raises MissingDependency: if there is no C compiler, or programs may not run from the temporary folder
         :raises FaceblurError: if the compiler does not take it
         """
         self.plan = plan
@@ -35,7 +35,12 @@ class HostNetwork:
             write_sources(folder, sources)
             library = folder / "net.so"
             run_tool([host_compiler(), *STRICT, *flags, "-shared", "-fPIC", str(folder / "net.c"), "-o", str(library)])
-            self._run = ctypes.CDLL(str(library)).net_run  # stays loaded when the file is gone
+            try:
+                self._run = ctypes.CDLL(str(library)).net_run  # stays loaded when the file is gone
+            except OSError as error:
+                raise MissingDependency(
+                    f"generated C cannot be run from {folder.parent} ({error}): set TMPDIR to a folder that programs may run from"
+                ) from None
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
         self._run.restype = None
 

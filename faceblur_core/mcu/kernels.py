@@ -236,7 +236,7 @@ def resize_of(operator: Operator, source: Tensor, out: Tensor) -> Resize:
         ends = corners and target > 1
         scale = np.float32(size - 1) / np.float32(target - 1) if ends else np.float32(size) / np.float32(target)
         position = (np.arange(target, dtype=np.float32) + np.float32(0.5 if half else 0)) * np.float32(scale)
-        index = np.floor(position + np.float32(0.5)) if corners else np.floor(position)
+        index = np.floor(position.astype(np.float64) + 0.5) if corners else np.floor(position)  # exact: below a half goes down
         return tuple(int(value) for value in np.clip(index, 0, size - 1))
 
     return Resize(nearest(source.shape[1], out.shape[1]), nearest(source.shape[2], out.shape[2]))

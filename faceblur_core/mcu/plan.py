@@ -19,6 +19,7 @@ from faceblur_core.mcu.rows import Buffer, Edge, RowProgram, Step, row_program
 
 AUTO = "auto"
 RECOMPUTE = ("r0", "r1")  #: keep everything; compute the tensor of which most is kept a second time
+SLACK = 16  #: bytes behind the arena and each array that the kernels may read and never use
 COLUMNS = 4  #: pixels that the DSP kernel works on at a time
 
 
@@ -48,6 +49,16 @@ class Plan:
         """Bytes of the input and output frames; of the larger one if they are one."""
         sizes = self.program.input_bytes, self.program.output_bytes
         return max(sizes) if self.in_place else sum(sizes)
+
+    @property
+    def linked_bytes(self) -> int:
+        """Bytes of ``net_arena`` in the C code: the arena, and what is behind its last row and may be read."""
+        return self.arena_bytes + SLACK
+
+    @property
+    def planned_bytes(self) -> int:
+        """Bytes of RAM that the arena and the frames take."""
+        return self.linked_bytes + self.frame_bytes
 
     @property
     def macs(self) -> int:
@@ -87,14 +98,13 @@ def plans(graph: Graph, recompute: str = AUTO) -> list[Plan]:
 def smallest_that_fits(candidates: Sequence[Plan], ram: int, reserve: int) -> Plan:
     """Return the first plan whose arena, frame and ``reserve`` bytes fit into ``ram`` bytes; else the smallest."""
     for candidate in candidates:
-        if candidate.arena_bytes + candidate.frame_bytes + reserve <= ram:
+        if candidate.planned_bytes + reserve <= ram:
             return candidate
-    return min(candidates, key=lambda item: item.arena_bytes + item.frame_bytes)
+    return min(candidates, key=lambda item: item.planned_bytes)
 
 
 def _costliest_edge(graph: Graph, kept: Plan) -> Edge | None:
     """Return which input of which operator to compute twice: the last reader of the tensor of which most is kept."""
-    sources = {step.operator: step for step in kept.program.steps}
     best: tuple[int, Edge] | None = None
     for operator in graph.operators:
         readers = [
@@ -103,12 +113,11 @@ def _costliest_edge(graph: Graph, kept: Plan) -> Edge | None:
             for slot, index in enumerate(other.inputs)
             if index in operator.outputs
         ]
-        step = sources.get(operator.index)
-        if step is None or len(readers) < 2 or step.output not in kept.rows:
+        rows = [kept.rows[made] for made in map(kept.program.tensors.get, operator.outputs) if made is not None]
+        if len(readers) < 2 or not rows:
             continue
-        size = kept.rows[step.output].bytes
-        if best is None or size > best[0]:
-            best = size, max(readers)
+        if best is None or rows[0].bytes > best[0]:
+            best = rows[0].bytes, max(readers)
     return best[1] if best else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -101,6 +101,7 @@ class RowProgram:
 
     steps: tuple[Step, ...]
     buffers: tuple[Buffer, ...]  #: without those in the output frame
+    tensors: Mapping[int, Buffer]  #: of them, those that hold a whole tensor, by its index; not those computed twice
     outputs: tuple[Buffer, ...]  #: those in the output frame
     input: Tensor
     output: Tensor  #: the first of the network's outputs
@@ -120,20 +121,29 @@ def row_program(graph: Graph, recompute: Iterable[Edge] = ()) -> RowProgram:
     :raises FaceblurError: if it is not a full-int8 network with one input of a fixed size
     """
     graph.only_input()
+    known = set(graph.inputs)
     for operator in graph.operators:
-        _check(operator, graph)
+        _check(operator, graph, known)
+        known.update(operator.outputs)
+    if not known.issuperset(graph.outputs):
+        raise UnsupportedOperator("the network gives out a tensor that no operator computes")
     try:
         return _Lowering(graph, tuple(recompute)).program()
+    except RecursionError:
+        raise FaceblurError(f"too many of the network's {len(graph.operators)} operators follow one another") from None
     except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError) as error:
         raise FaceblurError(f"the network is damaged: {error!r}") from None
 
 
-def _check(operator: Operator, graph: Graph) -> None:
+def _check(operator: Operator, graph: Graph, known: Collection[int]) -> None:
     if operator.kind not in _KINDS:
         raise UnsupportedOperator(f"{operator} has no kernel; those that have: {', '.join(sorted(_KINDS))}")
     for index in (*operator.inputs, *operator.outputs):
         if index >= 0 and graph.tensors[index].data is None and graph.tensors[index].dtype != "int8":
             raise UnsupportedOperator(f"{operator} works on {graph.tensors[index].dtype or 'unknown'} values; int8 is needed")
+    for index in operator.inputs:
+        if index >= 0 and graph.tensors[index].data is None and index not in known:
+            raise UnsupportedOperator(f"{operator} works on a tensor that no operator before it computes, or a sparse constant")
     shapes = [graph.tensors[index].shape for index in operator.outputs]
     if any(shape[:1] != (1,) or min(shape) < 1 for shape in shapes):
         raise UnsupportedOperator(f"{operator} works on more than one picture at a time, or on a shape that is not fixed")
@@ -188,7 +198,8 @@ class _Lowering:
             _set_padding(buffer)
         output = self.graph.tensors[self.graph.outputs[0]]
         kept = tuple(self.buffers.values())
-        return RowProgram(tuple(self.steps), kept, tuple(self.frame_buffers), source, output, offset)
+        tensors = {index: buffer for (index, copy), buffer in self.buffers.items() if not copy}
+        return RowProgram(tuple(self.steps), kept, tensors, tuple(self.frame_buffers), source, output, offset)
 
     def _to_frame(self, key: _Key, offset: int, table: Table | None = None) -> int:
         """Make a tensor's values, changed by a table, go to the output frame; return how many bytes they are."""
