@@ -262,6 +262,27 @@ def test_the_threads_are_those_that_are_wished(config, tmp_path, monkeypatch):
     assert seen == [2, 2]
 
 
+def test_no_rate_is_above_the_wished_one_in_warm_up(config, tmp_path, monkeypatch):
+    rates, real = [], training._Run._suit_cpu
+
+    def look(run, trainer):
+        real(run, trainer)
+        step = trainer.optimizer.step
+
+        def record(*args, **options):
+            rates.append([group["lr"] for group in trainer.optimizer.param_groups])
+            return step(*args, **options)
+
+        trainer.optimizer.step = record
+
+    monkeypatch.setattr(training._Run, "_suit_cpu", look)
+    changed = dataclasses.replace(config, batch_size=2, step_size=2, schedule="constant", warmup_epochs=1, learning_rate=6e-4)
+    training.train(changed, tmp_path, progress=False)
+    warm_up = np.array(rates)[:12]
+    assert len(warm_up[0]) > 1 and (warm_up == warm_up[:, :1]).all() and warm_up[0, 0] == 0  # biases rise like all others
+    assert (np.diff(warm_up[:, 0]) > 0).all() and np.max(rates) == pytest.approx(6e-4)
+
+
 # --- our augmentation
 
 

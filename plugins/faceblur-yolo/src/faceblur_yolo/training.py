@@ -203,6 +203,7 @@ class _Run:
             "lr0": config.learning_rate,
             "cos_lr": config.schedule == "cosine",
             "lrf": config.final_rate if config.schedule == "cosine" else 1.0,
+            "warmup_bias_lr": 0.0,  # theirs is 0.1, made for SGD: a hundred times what AdamW bears
             "patience": config.early_stopping,
             "cache": "ram" if config.cache == "ram" else False,
             "amp": "bf16" if self.precision == "bfloat16" and config.device != "cpu" else False,  # "fp16" downloads a model
