@@ -236,6 +236,22 @@ def test_a_whole_photo_gets_black_bars_and_keeps_its_shape(build, data, tmp_path
     assert not read(tmp_path / "set/all_mask/001.png")[bars].any()
 
 
+def test_a_whole_photo_is_taken_once(build, tmp_path):
+    """Of a photo that may give it again, another kind is drawn; where there is no other, there are fewer pictures."""
+    crops = {"face": 0.2, "whole": 0.8, "least": 0.3, "most": 0.7, "cut": 0}
+    source = {**CONFIG["sources"]["faces"], "share": 1}
+    assert build(tmp_path / "set", sources={"faces": {**source, "crops": crops}}, count=40).code == 0
+    rows = rows_of(tmp_path / "set")
+    whole = Counter(row["photo"] for row in rows if row["crop"] == [0, -25, 200])
+    assert len(rows) == 40 and whole and set(whole.values()) == {1}
+    assert len({row["sha256"][f"{row['split']}/{row['name']}.jpg"] for row in rows}) == 40
+    assert build(tmp_path / "set", sources={"faces": {**source, "crops": crops}}, count=44).code == 0
+    assert rows_of(tmp_path / "set")[:40] == rows, "it goes on as it began"
+    result = build(tmp_path / "less", sources={"faces": {**source, "crops": {"face": 0, "whole": 1}}}, count=40)
+    assert result.code == 0 and "gives 10 of the 32 pictures wanted for train" in result.err
+    assert len(rows_of(tmp_path / "less")) == len(PORTRAITS)
+
+
 def test_no_black_of_the_bars_gets_into_a_target(build, tmp_path):
     (tmp_path / "white.png").write_bytes(encoded(np.full((100, 200, 3), 255, np.uint8), "PNG"))
     write_labels(tmp_path / "labels.jsonl", {"white.png": [[50, 0, 150, 100]]})
@@ -603,7 +619,7 @@ def test_pairs_across_blocks_are_found(monkeypatch):
 def test_check_of_a_whole_set(cli, made, tmp_path):
     result = cli("dataset", "check", made, "--html", tmp_path / "new" / "check.html")
     assert (result.code, result.err) == (0, "")
-    assert [line.split()[:3] for line in result.out.splitlines()[2:4]] == [["train", "16", "12"], ["val", "4", "3"]]
+    assert [line.split()[:4] for line in result.out.splitlines()[2:4]] == [["train", "16", "0", "12"], ["val", "4", "0", "3"]]
     before = (made / "manifest.jsonl").read_bytes()
     one_line(cli("dataset", "check", made, "--html", made / "manifest.jsonl"), 2, "manifest.jsonl is there and is no HTML page")
     assert (made / "manifest.jsonl").read_bytes() == before
@@ -619,6 +635,17 @@ def test_check_without_a_manifest_finds_the_faces_in_the_masks(cli, made, damage
     result = cli("dataset", "check", damaged)
     assert result.code == 0
     assert [line.split()[:3] for line in result.out.splitlines()] == [line.split()[:3] for line in with_manifest.splitlines()]
+
+
+def test_check_counts_equal_pictures_of_a_split(cli, damaged):
+    for number in (30, 31):
+        for part in PARTS[:3]:
+            ending = ".png" if part.endswith("mask") else ".jpg"
+            shutil.copy(damaged / part / f"00001{ending}", damaged / part / f"{number:05}{ending}")
+    (damaged / "manifest.jsonl").unlink()
+    lines = cli("dataset", "check", damaged).out.splitlines()
+    assert lines[0].split()[:3] == ["split", "pictures", "repeats"]
+    assert [line.split()[:3] for line in lines[2:4]] == [["train", "18", "2"], ["val", "4", "0"]]
 
 
 def _swap_target(folder: Path) -> None:

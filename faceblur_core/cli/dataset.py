@@ -220,6 +220,7 @@ def _table(checked: Checked) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     columns = (
         "split",
         "pictures",
+        "repeats",
         "faces",
         f"{LOW:.0%} to {HIGH:.0%} high",
         "median height",
@@ -233,6 +234,7 @@ def _table(checked: Checked) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             (
                 split,
                 str(spread.pictures),
+                str(spread.repeats),
                 str(len(spread.heights)),
                 f"{spread.dominant:.1%}" if len(spread.heights) else "-",
                 f"{np.median(spread.heights):.1%}" if len(spread.heights) else "-",

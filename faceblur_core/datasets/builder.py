@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -239,7 +240,7 @@ def _check_kept(
         if (source, name) not in photos:
             continue  # the photo is gone
         split, item = photos[source, name]
-        crop = _square(item, crops[source], number, recipe.config.seed)
+        crop = next(itertools.islice(_photo_squares(item, crops[source], recipe.config.seed), number, None))
         if crop is None or not _is_of(Example(split, item, number, crop), row, recipe.config):
             raise UsageMistake(
                 f"{folder}: picture {row['name']} of {row['split']} was made before {name} (source {source}), "
@@ -384,21 +385,27 @@ def portions(total: int, shares: Mapping[str, float]) -> dict[str, int]:
 def _squares(items: Sequence[Surveyed], crops: Crops, split: str, count: int, seed: int) -> list[Example]:
     """Return that many squares, the first of every photo, then the second of every photo, and so on."""
     order = sorted(items, key=lambda item: _order(seed, item.source, item.photo.name))
+    planned = [(item, _photo_squares(item, crops, seed)) for item in order]
     examples: list[Example] = []
     for number in range(crops.per_photo):
-        for item in order:
+        for item, squares in planned:
             if len(examples) == count:
                 return examples
-            crop = _square(item, crops, number, seed)
+            crop = next(squares)
             if crop is not None:
                 examples.append(Example(split, item, number, crop))
     return examples
 
 
-def _square(item: Surveyed, crops: Crops, number: int, seed: int) -> Crop | None:
-    """Return a photo's square of that number, if there is one."""
-    rng = np.random.default_rng([seed, crc32(item.source.encode()), crc32(item.photo.name.encode()), number])
-    return plan_crop(item.photo, crops, rng)
+def _photo_squares(item: Surveyed, crops: Crops, seed: int) -> Iterator[Crop | None]:
+    """Yield a photo's squares, by number and without end; None where it can give none that is not one of those before."""
+    taken: set[Crop] = set()
+    for number in itertools.count():
+        rng = np.random.default_rng([seed, crc32(item.source.encode()), crc32(item.photo.name.encode()), number])
+        crop = plan_crop(item.photo, crops, rng, taken)
+        if crop is not None:
+            taken.add(crop)
+        yield crop
 
 
 def _order(seed: int, *words: object) -> bytes:

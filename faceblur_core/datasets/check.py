@@ -34,6 +34,7 @@ class Spread:
     counts: NDArray[np.int64]  #: faces of every picture
     places: NDArray[np.float64]  #: GRID x GRID: mean number of faces that cover a cell
     sources: Mapping[str, int]  #: pictures by source; empty without a manifest
+    repeats: int  #: pictures that are equal to one before them, byte for byte
 
     @property
     def dominant(self) -> float:
@@ -196,7 +197,9 @@ def _spread(looks: Sequence[_Look], sources: Mapping[str, int]) -> Spread:
             )  # close to exact: pictures are squares
             places += scaled.inside(GRID, GRID)
     counts = np.array([len(look.faces) for look in looks], np.int64)
-    return Spread(len(looks), np.array(heights), counts, places / max(1, len(looks)), dict(sorted(sources.items())))
+    contents = [look.digests[0] for look in looks if look.digests]
+    repeats = len(contents) - len(set(contents))
+    return Spread(len(looks), np.array(heights), counts, places / max(1, len(looks)), dict(sorted(sources.items())), repeats)
 
 
 def _apart(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -25,7 +25,7 @@ class Crops:
 
     face: Weight = option(1.0, "weight of squares about one face, off the centre as often as not")
     several: Weight = option(0.0, "weight of squares about two or more faces of like size")
-    whole: Weight = option(0.0, "weight of whole photos, with black bars to a square")
+    whole: Weight = option(0.0, "weight of whole photos, with black bars to a square; each is taken once")
     empty: Weight = option(0.0, "weight of squares without a face")
     least: Annotated[float, Gt(0), Le(1)] = option(0.22, "least height of the face, as a share of the side")
     most: Annotated[float, Gt(0), Le(1.5)] = option(0.85, "greatest height of the face, as a share of the side")
@@ -44,14 +44,17 @@ class Crop:
     side: int
 
 
-def plan_crop(photo: LabelledPhoto, crops: Crops, rng: np.random.Generator) -> Crop | None:
-    """Return a square of the photo, of a kind drawn by the weights; None if the photo can give no kind that has a weight."""
+def plan_crop(photo: LabelledPhoto, crops: Crops, rng: np.random.Generator, taken: Container[Crop] = ()) -> Crop | None:
+    """Return a square of the photo, of a kind drawn by the weights; None if the photo can give no kind that has a weight.
+
+    :param taken: squares that it is not to be: a kind that gives one of them gives way to another, as the whole photo does
+    """
     makers = {"face": _about_one, "several": _about_several, "whole": _whole, "empty": _without_face}
     weights = {kind: getattr(crops, kind) for kind in makers}
     while total := sum(weights.values()):
         kind = str(rng.choice(list(weights), p=[weight / total for weight in weights.values()]))
         crop = makers[kind](photo, crops, rng)
-        if crop is not None:
+        if crop is not None and crop not in taken:
             return crop
         del weights[kind]
     return None
