@@ -899,6 +899,17 @@ def test_rename_refuses(cli, folder, file, options, message):
     assert names(folder) == before
 
 
+@pytest.mark.parametrize("name", ["manifest.jsonl", "labels.csv", "data.yaml"])
+@pytest.mark.parametrize("where", [".", "..", "../.."])
+def test_rename_leaves_sets_alone_that_faceblur_made(cli, folder, where, name):
+    """Blurred faces have their list beside the splits, or in a folder of all; a set for Ultralytics two above its pictures."""
+    inner = Path(shutil.move(folder, folder.parent / "set" / "images" / "p")) if where == "../.." else folder
+    (inner / where / name).write_text(name)
+    before = names(inner)
+    one_line(cli("dataset", "rename", inner), 2, "belongs to the data set in ", f"whose {name} goes by its names")
+    assert names(inner) == before
+
+
 @pytest.mark.parametrize("at", range(9))
 def test_a_rename_that_fails_is_taken_back(cli, folder, monkeypatch, at):
     before, real, calls = names(folder), os.rename, []

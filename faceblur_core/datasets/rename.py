@@ -9,7 +9,9 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from faceblur_core.datasets.blur_files import LABELS
 from faceblur_core.datasets.builder import BLUR, MANIFEST, MASK
+from faceblur_core.datasets.export_yolo import DATA
 from faceblur_core.datasets.labels import pictures_under
 from faceblur_core.errors import FaceblurError, UsageMistake
 
@@ -28,12 +30,11 @@ def plan_rename(folder: Path, digits: int | None = None, start: int = 1) -> list
     The files of ``FOLDER_blur/`` and ``FOLDER_mask/`` beside it go with the picture of their name.
 
     :param digits: of each number; by default as many as the last number needs, and at least 5
-    :raises UsageMistake: if the folder belongs to a data set with a manifest, two pictures have one name up to the
+    :raises UsageMistake: if the folder belongs to a data set that faceblur made, two pictures have one name up to the
         suffix, two files beside it do, or the numbers do not fit
     """
     folder = folder if folder.name not in ("", "..") else folder.resolve()
-    if (folder.parent / MANIFEST).exists():
-        raise UsageMistake(f"{folder} belongs to the data set in {folder.parent}, whose manifest has its names")
+    _refuse_set(folder)
     pictures = sorted((path for path in pictures_under(folder) if path.parent == folder), key=lambda path: _natural(path.name))
     if not pictures:
         raise UsageMistake(f"{folder} holds no pictures")
@@ -57,6 +58,14 @@ def plan_rename(folder: Path, digits: int | None = None, start: int = 1) -> list
     if taken:
         raise UsageMistake(f"{taken[0]} is there and is no picture of the folder; nothing was renamed")
     return [move for move in moves if move.source != move.target]
+
+
+def _refuse_set(folder: Path) -> None:
+    """:raises UsageMistake: if a list of a data set's pictures lies in the folder or up to two above it: it has their names"""
+    for near in (folder, folder.parent, *folder.resolve().parents[:2]):  # the list of a set for Ultralytics lies two above
+        for name in (MANIFEST, LABELS, DATA):
+            if (near / name).exists():
+                raise UsageMistake(f"{folder} belongs to the data set in {near}, whose {name} goes by its names")
 
 
 def _by_stem(folders: list[Path]) -> dict[tuple[Path, str], Path]:
