@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -281,6 +282,24 @@ def test_no_rate_is_above_the_wished_one_in_warm_up(config, tmp_path, monkeypatc
     warm_up = np.array(rates)[:12]
     assert len(warm_up[0]) > 1 and (warm_up == warm_up[:, :1]).all() and warm_up[0, 0] == 0  # biases rise like all others
     assert (np.diff(warm_up[:, 0]) > 0).all() and np.max(rates) == pytest.approx(6e-4)
+
+
+def test_pictures_without_labels_and_damaged_ones_are_refused(config, folder, tmp_path):
+    data = Path(shutil.copytree(folder, tmp_path / "data", ignore=shutil.ignore_patterns("*.cache")))
+    changed, out_dir = dataclasses.replace(config, data=str(data)), tmp_path / "run"
+    for name in ("00003", "00005"):
+        (data / "labels" / "train" / f"{name}.txt").rename(data / f"{name}.txt")
+    with pytest.raises(UsageMistake, match=r"^2 of 24 pictures in .*train have no labels, such as 00003.jpg; "):
+        training.train(changed, out_dir, progress=False)
+    for name in ("00003", "00005"):
+        (data / f"{name}.txt").rename(data / "labels" / "train" / f"{name}.txt")
+    (data / "labels" / "train" / "00002.txt").write_text("0 9 9 3 3\n")
+    picture = data / "images" / "train" / "00001.jpg"
+    picture.write_bytes(picture.read_bytes()[:40])
+    for _ in range(2):  # the second time Ultralytics has it from its cache
+        with pytest.raises(FaceblurError, match=r"^2 of 24 pictures in .*train or their labels are damaged, such as 00001"):
+            training.train(changed, out_dir, progress=False)
+    assert not (out_dir / "config.yaml").exists()
 
 
 # --- our augmentation

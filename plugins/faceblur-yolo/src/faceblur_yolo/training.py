@@ -19,7 +19,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.resources import files
@@ -42,6 +42,7 @@ from faceblur_yolo.export import save_onnx, save_weights
 from faceblur_yolo.library import kept_quiet, one_line
 
 DATA = "data.yaml"
+SPLITS = ("train", "val")
 DISTRIBUTION = "faceblur-yolo"
 EFFECTS = ("defocus", "cover", "turn", "smooth")  #: our augmentation
 SAME = (
@@ -213,9 +214,20 @@ class _Run:
             "verbose": False,
         }
 
-    def _begin(self, _: Any) -> None:
+    def _begin(self, trainer: Any) -> None:
         """Make the folder that of this run, now that network and data are there: what was refused is not in its way."""
+        for split, loader in zip(SPLITS, (trainer.train_loader, trainer.test_loader), strict=True):
+            self._check_used(split, loader.dataset.im_files)
         write_text(self.out_dir / "config.yaml", as_yaml(self.config))
+
+    def _check_used(self, split: str, used: Sequence[str]) -> None:
+        """:raises FaceblurError: if Ultralytics leaves out a picture, which it does in silence where it cannot be read"""
+        pictures = self.folder / "images" / split
+        if left_out := sorted(set(_names(pictures)) - {Path(file).name for file in used}):
+            raise FaceblurError(
+                f"{len(left_out)} of {self.data[split]} pictures in {pictures} or their labels are damaged, such as {left_out[0]} "
+                "(--verbose tells more)"
+            )
 
     def _suit_cpu(self, trainer: Any) -> None:
         """Make training on a CPU faster by what Ultralytics keeps for GPUs: channels last, and 16 bits where they are wished.
@@ -317,6 +329,10 @@ def find_model(name: str) -> str:
     raise UsageMistake(f"model={name}: no .pt or .yaml file; ours: {known}; of Ultralytics such as yolo11n.yaml")
 
 
+def _names(pictures: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(pictures) if entry.name[0] != ".") if pictures.is_dir() else []
+
+
 def _identity(folder: Path) -> dict[str, Any]:
     """Return what tells this data set from others.
 
@@ -325,9 +341,16 @@ def _identity(folder: Path) -> dict[str, Any]:
     if not (folder / DATA).is_file():
         raise UsageMistake(f"{folder} holds no {DATA}; faceblur dataset export-yolo SET -o DIR makes such a folder")
     counts = {}
-    for split in ("train", "val"):
+    for split in SPLITS:
         pictures = folder / "images" / split
-        counts[split] = sum(1 for entry in os.scandir(pictures)) if pictures.is_dir() else 0
-        if not counts[split]:
+        names = _names(pictures)
+        counts[split] = len(names)
+        if not names:
             raise UsageMistake(f"{pictures} holds no pictures; faceblur dataset export-yolo SET -o DIR fills it")
+        labels = folder / "labels" / split
+        if missing := [name for name in names if not (labels / name).with_suffix(".txt").is_file()]:
+            raise UsageMistake(
+                f"{len(missing)} of {len(names)} pictures in {pictures} have no labels, such as {missing[0]}; "
+                f"a picture without a face has an empty file in {labels}"
+            )
     return identity(folder, **counts)
