@@ -240,6 +240,29 @@ def test_the_network_is_not_asked_before_ultralytics_is_kept_from_it(folder, tmp
     assert done.stdout.startswith("backbone and frozen are for a model whose first layer is TorchVision")
 
 
+@pytest.mark.parametrize(("fitness", "epochs"), [([0.0] * 6, 3), ([0.2, 0.4, 0.3, 0.4, 0.5, 0.6], 4)])
+def test_it_stops_early_by_our_rule_also_when_it_goes_on(config, tmp_path, monkeypatch, fitness, epochs):
+    config = dataclasses.replace(config, epochs=6, early_stopping=2)
+    real, report = training.epoch_row, training._Run._report
+
+    def row(trainer, seconds):
+        trainer.fitness = fitness[trainer.epoch]
+        return real(trainer, seconds)
+
+    def stopped(run):
+        report(run)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "epoch_row", row)
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Run, "_report", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(config, tmp_path / "resumed", progress=False)
+    training.train(config, tmp_path / "resumed", resume=True, progress=False)
+    training.train(config, tmp_path / "whole", progress=False)
+    assert len(rows(tmp_path / "resumed")) == len(rows(tmp_path / "whole")) == epochs
+
+
 def test_a_loss_that_is_no_number(config, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "epoch_row", lambda *_: {"loss": float("nan"), "val_loss": 1.0})
     with pytest.raises(FaceblurError, match="epoch 1: the loss is no number any more; lower learning_rate"):

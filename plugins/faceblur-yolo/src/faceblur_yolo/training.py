@@ -205,7 +205,7 @@ class _Run:
             "cos_lr": config.schedule == "cosine",
             "lrf": config.final_rate if config.schedule == "cosine" else 1.0,
             "warmup_bias_lr": 0.0,  # theirs is 0.1, made for SGD: a hundred times what AdamW bears
-            "patience": config.early_stopping,
+            "patience": 0,  # never: it counts otherwise, and anew in a resumed run; see _keep_epoch
             "cache": "ram" if config.cache == "ram" else False,
             "amp": "bf16" if self.precision == "bfloat16" and config.device != "cpu" else False,  # "fp16" downloads a model
             "save_dir": str(self.checkpoint),
@@ -225,8 +225,8 @@ class _Run:
         pictures = self.folder / "images" / split
         if left_out := sorted(set(_names(pictures)) - {Path(file).name for file in used}):
             raise FaceblurError(
-                f"{len(left_out)} of {self.data[split]} pictures in {pictures} or their labels are damaged, such as {left_out[0]} "
-                "(--verbose tells more)"
+                f"{len(left_out)} of {self.data[split]} pictures in {pictures} or their labels are damaged, "
+                f"such as {left_out[0]} (--verbose tells more)"
             )
 
     def _suit_cpu(self, trainer: Any) -> None:
@@ -259,6 +259,7 @@ class _Run:
         write_text(self.state, json.dumps(state))
         if before:
             (self.checkpoint / before).unlink(missing_ok=True)
+        trainer.stop = trainer.stop or self.finished()
         self._report()
         if self.progress:
             print(self._line(), flush=True)
