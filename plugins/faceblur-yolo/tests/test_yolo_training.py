@@ -28,7 +28,7 @@ from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testing import TrainerContract
-from faceblur_core.training.config import load_config
+from faceblur_core.training.config import checked, load_config
 from faceblur_yolo import augment, backbone, training
 from faceblur_yolo.augment import Effects, add_effects
 from faceblur_yolo.backbone import load_backbone
@@ -305,6 +305,34 @@ def test_no_rate_is_above_the_wished_one_in_warm_up(config, tmp_path, monkeypatc
     warm_up = np.array(rates)[:12]
     assert len(warm_up[0]) > 1 and (warm_up == warm_up[:, :1]).all() and warm_up[0, 0] == 0  # biases rise like all others
     assert (np.diff(warm_up[:, 0]) > 0).all() and np.max(rates) == pytest.approx(6e-4)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_warm_up_that_ultralytics_would_cut_short_is_refused(config, schedule):
+    given = dataclasses.asdict(dataclasses.replace(config, schedule=schedule, warmup_epochs=1))
+    assert checked(TrainConfig, given, "c").warmup_epochs == 1
+    for epochs, warmup in ((1, 0.1), (2, 1.1)):
+        with pytest.raises(UsageMistake, match=rf"warmup_epochs \({warmup:g}\) must be at most {epochs - 1}: "):
+            checked(TrainConfig, {**given, "epochs": epochs, "warmup_epochs": warmup}, "c")
+
+
+def test_our_configs_can_be_trained():
+    files = sorted((Path(__file__).parents[3] / "configs" / "train").glob("yolo-*.yaml"))
+    assert len(files) == 6 and all(load_config(TrainConfig, file).step_size for file in files)
+
+
+def test_weights_decay_by_what_is_said_whatever_the_step(config, tmp_path, monkeypatch):
+    seen = []
+
+    def look(run, trainer, real=training._Run._suit_cpu):
+        real(run, trainer)
+        seen.append({group["weight_decay"] for group in trainer.optimizer.param_groups})
+
+    monkeypatch.setattr(training._Run, "_suit_cpu", look)
+    for step_size in (8, 16):
+        changed = dataclasses.replace(config, epochs=1, step_size=step_size, weight_decay=0.002)
+        training.train(changed, tmp_path / str(step_size), progress=False)
+    assert seen == [{0.0, 0.002}] * 2
 
 
 def test_pictures_without_labels_and_damaged_ones_are_refused(config, folder, tmp_path):

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le, MultipleOf
 
+from faceblur_core.errors import UsageMistake
 from faceblur_core.training.config import Count, Share, TrainingConfig
 from faceblur_core.types import option
 
@@ -20,7 +21,8 @@ class TrainConfig(TrainingConfig):
     may_change: ClassVar[frozenset[str]] = TrainingConfig.may_change | {"device", "workers", "threads"}
 
     schedule: Literal["cosine", "constant"] = option("cosine", "how the learning rate falls")
-    weight_decay: Share = option(5e-4, "of all weights but biases and normalisation, at 64 pictures per step")
+    weight_decay: Share = option(5e-4, "of all weights but biases and normalisation, at step_size pictures per step")
+    warmup_epochs: Annotated[float, Ge(0), Le(1000)] = option(0.0, "the rate rises linearly at first; not in the last epoch")
 
     model: str = option("yolo-face-p.yaml", "ours or one of Ultralytics' as .yaml, from scratch; a .pt file to start from")
     backbone: str = option(
@@ -60,3 +62,9 @@ class TrainConfig(TrainingConfig):
     box: Gain = option(7.5, "weight of the loss of the boxes' overlap")
     cls: Gain = option(0.5, "weight of the loss of the class")
     dfl: Gain = option(1.5, "weight of the loss of the boxes' sides")
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs > self.epochs - 1:  # Ultralytics would warm up shorter, and say nothing
+            raise UsageMistake(
+                f"warmup_epochs ({self.warmup_epochs:g}) must be at most {self.epochs - 1}: the last of the epochs has no warm-up"
+            )
