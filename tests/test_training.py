@@ -194,6 +194,19 @@ def test_the_command_lines_options(tmp_path):
 
 
 def test_the_identity_of_a_data_set(tmp_path):
-    assert identity(tmp_path, train=3) == {"manifest_sha256": None, "train": 3}
+    for part in ("train", "train_blur", "val", "elsewhere"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "1.jpg").write_text(part)
+    first = identity(tmp_path, train=1, val=1)
+    assert first == {"manifest_sha256": None, "content_sha256": first["content_sha256"], "train": 1, "val": 1}
+    (tmp_path / "elsewhere" / "1.jpg").write_text("else")
+    (tmp_path / "train" / ".hidden").write_text("else")
+    assert identity(tmp_path, train=1, val=1) == first
+    (tmp_path / "train_blur" / "1.jpg").write_text("train_blue")
+    second = identity(tmp_path, train=1, val=1)
+    (tmp_path / "train_blur" / "1.jpg").rename(tmp_path / "train_blur" / "2.jpg")
+    third = identity(tmp_path, train=1, val=1)
+    assert len({found["content_sha256"] for found in (first, second, third)}) == 3
     (tmp_path / "manifest.jsonl").write_text("{}\n")
-    assert identity(tmp_path, train=3)["manifest_sha256"].startswith("ca3d163bab055381")
+    told = identity(tmp_path, train=3)
+    assert told["manifest_sha256"].startswith("ca3d163bab055381") and set(told) == {"manifest_sha256", "train"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,8 +84,35 @@ def batches_ahead(order: NDArray[np.intp], batch_size: int, make: Callable[[int,
             yield batch
 
 
-def identity(folder: Path, **counts: int) -> dict[str, Any]:
-    """Return what tells one data set from another: the number of pictures per split, the manifest's SHA-256 (or None)."""
+def identity(folder: Path, *parts: str, **counts: int) -> dict[str, Any]:
+    """Return what tells one data set from another: the number of pictures per split, the manifest's SHA-256 (or None).
+
+    Without a manifest it is told by the names and contents of its files.
+
+    :param parts: the set's folders that hold them; by default one of each split and those beside it, such as ``train_blur``
+    """
     manifest = folder / "manifest.jsonl"
-    digest = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else None
-    return {"manifest_sha256": digest, **counts}
+    if manifest.is_file():
+        return {"manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(), **counts}
+    folders = [folder / part for part in parts] or [
+        path for split in counts for path in (folder / split, *folder.glob(f"{split}_*"))
+    ]
+    return {"manifest_sha256": None, "content_sha256": content_digest(folder, folders), **counts}
+
+
+def content_digest(root: Path, folders: Iterable[Path], suffix: str = "") -> str:
+    """Return the SHA-256 of names and contents of all files in folders below ``root``, but hidden ones.
+
+    :param suffix: how a file's name must end to count
+    :raises FaceblurError: if one cannot be read
+    """
+    digest = hashlib.sha256()
+    files = {path for folder in folders for path in folder.rglob(f"*{suffix}") if path.name[0] != "." and path.is_file()}
+    for path in sorted(files):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise FaceblurError(f"{path}: {error.strerror}") from None
+        digest.update(b"%b\0%d\0" % (os.fsencode(path.relative_to(root)), len(content)))
+        digest.update(content)
+    return digest.hexdigest()

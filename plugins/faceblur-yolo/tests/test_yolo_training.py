@@ -205,6 +205,28 @@ def test_a_folder_with_another_run_is_refused(whole, config, folder):
         (folder / "manifest.jsonl").write_text("{}\n")
 
 
+@pytest.mark.parametrize("change", ["labels", "images"])
+def test_a_run_on_other_labels_or_pictures_is_refused(whole, config, folder, tmp_path, change):
+    """The manifest tells pictures apart, but not labels that were changed; without one all is told by the files."""
+    data, run = shutil.copytree(folder, tmp_path / "data"), tmp_path / "run"
+    moved = dataclasses.replace(config, data=str(data))
+    if change == "images":
+        (data / "manifest.jsonl").unlink()
+        moved = dataclasses.replace(moved, epochs=1)
+        training.train(moved, run, progress=False)
+    else:
+        shutil.copytree(whole, run)
+    training.train(moved, run, resume=True, progress=False)
+    (data / "labels" / "train.cache").write_text("another")
+    training.train(moved, run, resume=True, progress=False)
+    if change == "images":
+        shutil.copyfile(data / "images" / "train" / "00001.jpg", data / "images" / "train" / "00002.jpg")
+    else:
+        (data / "labels" / "train" / "00001.txt").write_text("")
+    with pytest.raises(UsageMistake, match="holds a run on other data"):
+        training.train(moved, run, resume=True, progress=False)
+
+
 def test_mistakes_are_one_line(config, tmp_path, folder):
     def refused(match, error=UsageMistake, **changes):
         with pytest.raises(error, match=match) as caught:

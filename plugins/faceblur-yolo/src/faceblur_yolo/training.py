@@ -30,7 +30,7 @@ import numpy as np
 
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import as_yaml
-from faceblur_core.training.data import identity
+from faceblur_core.training.data import content_digest, identity
 from faceblur_core.training.precision import computed_in
 from faceblur_core.training.report import Row, replace, run_facts, write_report, write_text
 from faceblur_core.training.run import check_folder
@@ -354,4 +354,5 @@ def _identity(folder: Path) -> dict[str, Any]:
                 f"{len(missing)} of {len(names)} pictures in {pictures} have no labels, such as {missing[0]}; "
                 f"a picture without a face has an empty file in {labels}"
             )
-    return identity(folder, **counts)
+    labels_sha256 = content_digest(folder, [folder / "labels" / split for split in SPLITS], ".txt")  # beside caches
+    return {**identity(folder, "images", **counts), "labels_sha256": labels_sha256}
