@@ -124,6 +124,7 @@ def test_nothing_to_blur_and_interruptions_leave_nothing(photos, tmp_path, cache
         ({"splits": {"train": 0.5}}, "add up to 0.5"),
         ({"blurs": {"smear": {}}}, "no blur named 'smear'"),
         ({"embedder": "none"}, "embedder"),
+        ({"size": SIDE + 1}, "size.* 160"),
         ({"sources": {"a": {"format": "folder", "images": "x", "share": 0.4}}}, "add up to 0.4, not to 1"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
-from faceblur_core.datasets.blur_faces import Work, cosine_metric
+from faceblur_core.datasets.blur_faces import SIDE, Work, cosine_metric
 from faceblur_core.datasets.blur_methods import blur_methods
 from faceblur_core.datasets.builder import CommonConfig
 from faceblur_core.datasets.sources import OpenSource, open_source
@@ -23,7 +23,7 @@ from faceblur_core.types import option
 class BlurConfig(CommonConfig):
     """What it says."""
 
-    size: Annotated[int, Ge(16), Le(1024)] = option(112, "side of the pictures, pixels")
+    size: Annotated[int, Ge(16), Le(SIDE)] = option(112, f"side of the pictures, pixels; faces are blurred at {SIDE} at most")
     digits: Annotated[int, Ge(1), Le(12)] = option(6, "digits of a picture's number")
     blurs: dict[str, dict[str, Any]] = option({}, "ways to blur, and obfuscators; empty: shake, defocus and linear")
     times: list[Annotated[int, Ge(1), Le(10)]] = option([1, 1], "least and most times that a face is blurred, one over the other")
