@@ -833,6 +833,24 @@ def test_bad_marks(cli, tmp_path, marks, message):
     assert result.code in (1, 2) and message in result.err and result.err.count("\n") == 1
 
 
+def test_a_name_that_is_no_utf8_is_told_in_a_line(cli, tmp_path):
+    photos, labels = tmp_path / "photos", tmp_path / "labels.jsonl"
+    photos.mkdir()
+    name = os.fsdecode(b"b\xff.png")
+    for file in ("a.png", name):
+        (photos / file).write_bytes(encoded(scene(1), "PNG"))
+    result = cli("dataset", "label", photos, "-o", labels, "-m", "haar")
+    assert result.code == 1 and result.err.count("\n") == 1 and result.err.endswith(".png: its name is no UTF-8; rename it\n")
+    assert [json.loads(line)["input"] for line in labels.read_text().splitlines()] == ["a.png"]
+    page = tmp_path / "page.html"
+    assert cli("dataset", "review", labels, "--images", photos, "-o", page).code == 0
+    write_labels(labels, {"a.png": [], name: []})
+    page.unlink()
+    page.with_suffix(".txt").unlink()
+    one_line(cli("dataset", "review", labels, "--images", photos, "-o", page), 2, "its name is no UTF-8; rename it")
+    assert not page.exists() and not page.with_suffix(".txt").exists()
+
+
 # Rename
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from faceblur_core.datasets.folder import Folder
 from faceblur_core.datasets.labels import BadRows, Face, LabelledPhoto
 from faceblur_core.datasets.reviewed import Mark, Reviewed, read_marks
-from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, pixels_of
+from faceblur_core.datasets.survey import NO_UTF8, Advance, DetectorPool, in_order, is_utf8, pixels_of
 from faceblur_core.errors import UnreadableImage, UsageMistake
 from faceblur_core.media.files import read_rows, save
 from faceblur_core.media.sheets import COUNTED, outlined
@@ -60,6 +60,9 @@ def label_folder(
     unreadable = [f"{path}: is marked redo and is not there" for path in missing]
     unreadable += [line for line in bad.skipped if again is None or any(line.startswith(f"{images / name}:") for name in again)]
 
+    unreadable += [f"{photo.path}: {NO_UTF8}" for photo in photos if not is_utf8(photo.name)]
+    photos = [photo for photo in photos if is_utf8(photo.name)]  # a file of marks could not name the others
+
     def work(photo: LabelledPhoto) -> dict[str, Any] | None:
         data = photo.path.read_bytes()
         try:
@@ -99,6 +102,8 @@ def write_review(images: Path, labels: Path, page: Path, marks: Path, workers: i
     photos = sorted(Reviewed(images, labels)(BadRows()), key=lambda photo: (_certainty(photo), photo.name))
     if not photos:
         raise UsageMistake(f"{labels} holds no picture")
+    if unnamed := [photo.path for photo in photos if not is_utf8(photo.name)]:
+        raise UsageMistake(f"{unnamed[0]}: {NO_UTF8}, and label it again")
     if not marks.exists():
         head = f"# accept, reject or redo, a blank, and the picture; the least certain first. See {page.name}.\n"
         lines = [f"{'accept' if photo.faces else 'reject'} {photo.name}\n" for photo in photos]

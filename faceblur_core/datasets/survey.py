@@ -24,6 +24,7 @@ from faceblur_core.plugins import installed_plugins
 from faceblur_core.types import Anonymizer, Floats, Image, box_iou
 
 SAME_FACE = 0.3  #: intersection over union, or half of the smaller box covered
+NO_UTF8 = "its name is no UTF-8; rename it"
 AHEAD = 16  #: photos that may be in work or wait for the one before them
 
 T = TypeVar("T")
@@ -140,6 +141,15 @@ def survey(source: OpenSource, bad: BadRows, workers: int, advance: Advance | No
         pool.close()
 
 
+def is_utf8(name: str) -> bool:
+    """Return whether a file's name can be written into a text file."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def why_unread(error: OSError | FaceblurError) -> str:
     """Return why a picture could not be read, without its name."""
     return error.message if isinstance(error, FaceblurError) else error.strerror or str(error)
@@ -151,13 +161,12 @@ def why_refused(error: OSError | FaceblurError) -> str:
 
 
 def _look(source: OpenSource, photo: LabelledPhoto, pool: DetectorPool, bad: BadRows) -> Surveyed | None:
+    if not is_utf8(photo.name):
+        bad(photo.path, None, NO_UTF8)
+        return None
     try:
-        photo.name.encode()
         data = photo.path.read_bytes()
         image = pixels_of(data)
-    except UnicodeEncodeError:
-        bad(photo.path, None, "its name is no UTF-8; rename it")
-        return None
     except (OSError, UnreadableImage) as error:
         bad(photo.path, None, why_unread(error))
         return None
