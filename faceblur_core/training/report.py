@@ -21,7 +21,7 @@ from faceblur_core.machine import describe
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Row = dict[str, float]  #: one epoch of the log: ``epoch`` from 1, ``lr``, ``seconds``, metrics, those of validation as ``val_…``
+Row = dict[str, float]  #: an epoch's ``epoch`` from 1, ``lr`` of its last step, ``seconds``, metrics, validation's as ``val_…``
 
 
 def write_report(out_dir: Path, log: Sequence[Row], facts: Mapping[str, Any], title: str) -> None:

@@ -2,7 +2,7 @@
 
 ======================  =============================================================================================
 ``config.yaml``         the configuration with all its defaults
-``log.csv``             a row per epoch: learning rate, seconds, every metric on training and validation photos
+``log.csv``             a row per epoch: learning rate at its end, seconds, every metric on training and validation photos
 ``curves/*.png``        each metric over the epochs, training blue, validation red
 ``run.json``            versions, the data set's checksum, speed
 ``checkpoint/``         all that ``resume`` needs: weights, optimizer and log after the last whole epoch, in one file
@@ -90,7 +90,7 @@ class TrainingRun(ABC, Generic[C]):
 
     @abstractmethod
     def rate(self) -> float:
-        """Return the learning rate of the next step."""
+        """Return the learning rate of the last step of the epoch that was fitted; the log does not have that epoch yet."""
 
     @abstractmethod
     def arrays(self) -> list[NDArray[Any]]:

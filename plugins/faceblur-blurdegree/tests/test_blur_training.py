@@ -31,6 +31,7 @@ from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.testing import TrainerContract
 from faceblur_core.training.config import load_config
+from faceblur_core.training.schedule import step_rates
 
 ROOT = Path(__file__).parents[3]
 STILL = {"flip": 0, "shift": 0, "gain": 0, "gamma": 0, "grey": 0}  # no augmentation
@@ -272,6 +273,8 @@ def rows(out_dir):
 def test_a_run_learns_and_leaves_its_files(whole, config, data):
     log = rows(whole)
     assert [row["epoch"] for row in log] == ["1", "2", "3"] and float(log[-1]["loss"]) < float(log[0]["loss"])
+    at_the_end = step_rates(config, 4)[3:-1:4]  # of each epoch
+    assert [float(row["lr"]) for row in log] == pytest.approx(at_the_end) and at_the_end[-1] > 0
     for metric in ("loss", "mae", "spearman"):
         assert f"val_{metric}" in log[0] and (whole / "curves" / f"{metric}.png").stat().st_size > 1000
     told = json.loads((whole / "run.json").read_text())

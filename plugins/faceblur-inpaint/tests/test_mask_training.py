@@ -18,6 +18,7 @@ from faceblur_core import machine
 from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import load_config
+from faceblur_core.training.schedule import step_rates
 from faceblur_inpaint import training
 from faceblur_inpaint.backends import Onnx, Torch
 from faceblur_inpaint.batches import Batches, Pairs, augmented, load_split
@@ -304,6 +305,8 @@ def whole(config, tmp_path_factory):
 def test_a_run_learns_and_leaves_its_files(whole, config, folder):
     log = rows(whole)
     assert [row["epoch"] for row in log] == ["1", "2", "3"] and float(log[-1]["loss"]) < float(log[0]["loss"])
+    at_the_end = step_rates(config, 3)[2:-1:3]  # of each epoch
+    assert [float(row["lr"]) for row in log] == pytest.approx(at_the_end) and at_the_end[-1] > 0
     for metric in ("loss", "iou", "dice", "precision", "recall"):
         assert f"val_{metric}" in log[0] and (whole / "curves" / f"{metric}.png").stat().st_size > 1000
     facts = json.loads((whole / "run.json").read_text())

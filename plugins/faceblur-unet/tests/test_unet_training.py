@@ -18,6 +18,7 @@ from faceblur_core.backends import load_network as load_predictor
 from faceblur_core.cli.train import train as command
 from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.training.config import as_yaml, checked, load_config
+from faceblur_core.training.schedule import step_rates
 from faceblur_core.weights import locate, sha256_of
 from faceblur_unet import SHIPPED, training
 from faceblur_unet.architecture import VARIANTS, build_unet, build_variant, fold, start_as_copy, unfold
@@ -365,6 +366,8 @@ def test_a_run_learns_and_leaves_its_files(whole, config, folder):
     log = rows(whole)
     assert [row["epoch"] for row in log] == ["1", "2", "3"]
     assert float(log[-1]["loss"]) < float(log[0]["loss"]) and float(log[-1]["val_psnr"]) > float(log[0]["val_psnr"])
+    at_the_end = step_rates(config, 5)[4:-1:5]  # of each epoch
+    assert [float(row["lr"]) for row in log] == pytest.approx(at_the_end) and at_the_end[-1] > 0
     for metric in ("loss", "mse", "mae", "ssim", "psnr"):
         assert f"val_{metric}" in log[0] and (whole / "curves" / f"{metric}.png").stat().st_size > 1000
     facts = json.loads((whole / "run.json").read_text())

@@ -327,6 +327,7 @@ def test_no_rate_is_above_the_wished_one_in_warm_up(config, tmp_path, monkeypatc
     warm_up = np.array(rates)[:12]
     assert len(warm_up[0]) > 1 and (warm_up == warm_up[:, :1]).all() and warm_up[0, 0] == 0  # biases rise like all others
     assert (np.diff(warm_up[:, 0]) > 0).all() and np.max(rates) == pytest.approx(6e-4)
+    assert [float(row["lr"]) for row in rows(tmp_path)] == pytest.approx([rates[11][0], rates[23][0]])  # of the last steps
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])

@@ -112,7 +112,7 @@ class _Run(TrainingRun[TrainConfig]):
         return float(self.rates[step])
 
     def rate(self) -> float:
-        return self._rate((self.epoch + 1) * len(self.batches))
+        return self._rate((self.epoch + 1) * len(self.batches) - 1)
 
     def arrays(self) -> list[NDArray[Any]]:
         memory = [self.optimizer.state[one][name] for one in self.network.parameters() for name in _MOMENTS]

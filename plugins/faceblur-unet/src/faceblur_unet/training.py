@@ -77,8 +77,8 @@ class _Run(TrainingRun[TrainConfig]):
 
     def _compile(self) -> None:
         config = self.config
-        plateau = config.schedule == "plateau"
-        rate = config.learning_rate if plateau else Schedule(config, len(self.batches))
+        self.schedule = None if config.schedule == "plateau" else Schedule(config, len(self.batches))
+        rate = config.learning_rate if self.schedule is None else self.schedule
         if config.optimizer == "adamw":
             optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
         else:
@@ -116,7 +116,9 @@ class _Run(TrainingRun[TrainConfig]):
         return {name: float(values[0]) for name, values in fitted.history.items()}
 
     def rate(self) -> float:
-        return float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        optimizer = self.model.optimizer
+        rate = optimizer.learning_rate if self.schedule is None else self.schedule(optimizer.iterations - 1)
+        return float(ops.convert_to_numpy(rate))
 
     def arrays(self) -> list[NDArray[Any]]:
         return [*self.model.get_weights(), *(ops.convert_to_numpy(one) for one in self.model.optimizer.variables)]
