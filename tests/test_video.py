@@ -547,6 +547,62 @@ def test_motion_jpeg_is_full_range_whatever_the_video_was(cli, tmp_path):
             assert np.abs(luma[0] - luma[1]).mean() < 2 and np.ptp(luma[0]) > 210
 
 
+COLOURS = {  # codec, pixel format, tags and width of a video; name and encoder of what it becomes; its matrix and range
+    "stills": ("png", "rgb24", {}, 320, "out.mov", "libx264", 6, 1),
+    "large stills": ("png", "rgb24", {}, 1280, "out.mov", "libx264", 1, 1),
+    "wide colours": ("libx264rgb", "rgb24", {"color_primaries": 9}, 320, "out.mp4", "libx264", 9, 1),
+    "screen": ("libx264rgb", "rgb24", {}, 320, "out.avi", "", 6, 1),
+    "transparent": ("png", "rgba", {}, 320, "out.mov", "", 6, 1),
+    "old": ("png", "rgb24", {}, 320, "out.avi", "mpeg4", 2, 0),
+    "photos": ("png", "rgb24", {}, 1280, "out.avi", "mjpeg", 5, 2),
+    "planes": ("libx265", "gbrp", {}, 320, "out.mp4", "", 0, 2),
+    "film": ("prores_ks", "yuv444p10le", {}, 320, "out.mp4", "libx264", 2, 0),
+    "web": ("libx264", "yuv444p", {"colorspace": 1, "color_range": 1}, 320, "out.webm", "libvpx", 5, 1),
+    "camera": ("libx264", "yuv444p", {"colorspace": 1, "color_range": 1}, 320, "out.avi", "mjpeg", 5, 2),
+}
+
+
+def in_rgb(frame) -> np.ndarray:
+    """Return a picture by its own tags, with no library's guesses; what has none is small and of limited range."""
+    if not frame.format.name.startswith("yuv"):
+        return frame.to_ndarray(format="rgb24").astype(float)
+    space, full = int(frame.colorspace), int(frame.color_range) == 2
+    depth = frame.format.components[0].bits
+    planes = []
+    for plane in frame.planes[:3]:
+        values = np.frombuffer(plane, np.uint8 if depth == 8 else np.uint16).reshape(plane.height, -1)[:, : plane.width]
+        whole = values.repeat(frame.height // plane.height, 0).repeat(frame.width // plane.width, 1)
+        planes.append(whole / 2.0 ** (depth - 8))
+    assert space != 0, "players take it for green, blue and red"
+    low, heights = (0, (255, 255)) if full else (16, (219, 224))
+    light, blue, red = (planes[0] - low) / heights[0], (planes[1] - 128) / heights[1], (planes[2] - 128) / heights[1]
+    kr, kb = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593)}.get(space, (0.299, 0.114))
+    r, b = light + 2 * (1 - kr) * red, light + 2 * (1 - kb) * blue
+    return np.dstack([r, (light - kr * r - kb * b) / (1 - kr - kb), b]).clip(0, 1) * 255
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_tags_and_values_of_colours_agree(cli, scene, tmp_path, name):
+    """RGB's own tags, of no matrix and full range, are not true of the YUV that it becomes."""
+    codec, pix_fmt, tags, width, target, encoder, space, spread = COLOURS[name]
+    picture = np.tile(scene[:120], (1, width // scene.shape[1], 1))
+    if pix_fmt == "rgba":
+        picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+    quiet = {"x265-params": "log-level=error"} if codec == "libx265" else {}
+    path = videos.write(tmp_path / "in.mov", [picture] * 3, codec, pix_fmt, tags=tags, options=quiet)
+    if codec == "prores_ks":  # cameras leave its byte for the matrix 0, which elsewhere means RGB
+        parts = path.read_bytes().split(b"icpf")
+        path.write_bytes(b"icpf".join([parts[0], *(part[:16] + b"\0" + part[17:] for part in parts[1:])]))
+    chosen = ("--video-encoder", encoder) if encoder else ()
+    result = cli("run", "-m", "haar", path, "-o", tmp_path / target, *chosen)
+    assert result.code == 0, result.err
+    with av.open(str(path)) as before, av.open(str(tmp_path / target)) as after:
+        was, now = (next(container.decode(video=0)) for container in (before, after))
+        assert (int(now.colorspace), int(now.color_range)) == (space, spread)
+        change = in_rgb(now) - (picture[..., :3] if codec == "prores_ks" else in_rgb(was))
+        assert np.abs(change).mean() < 4 and np.abs(change.mean((0, 1))).max() < 2
+
+
 def test_too_many_pixels_are_refused(cli, tmp_path):
     path = videos.write(tmp_path / "wide.mp4", [np.zeros((900, 1200, 3), np.uint8)] * 2)
     result = cli("run", "-m", "haar", path, "-o", tmp_path / "out", "--max-megapixels", 1)

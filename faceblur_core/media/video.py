@@ -80,6 +80,7 @@ class Encoder:
     alpha: tuple[str, ...] = ()  #: the containers in which it keeps transparency
     most: int = 51  #: of the option for constant quality
     captions: bool = False  #: whether it writes the closed captions that pictures bring with them
+    matrix: int = 0  #: the only one from RGB to YUV that its decoders know, as frames have it; 0: files say which
 
     def check(self, quality: int | None, name: str) -> None:
         """:raises UsageMistake: if such a quality is not on its scale"""
@@ -96,11 +97,11 @@ ENCODERS: Mapping[str, Encoder] = {
     "libx265": Encoder("hevc", "crf", 20, "preset", "medium", {"x265-params": "log-level=error"}, captions=True),
     "libsvtav1": Encoder("av1", "crf", 26, "preset", "8", most=63),
     "libvpx-vp9": Encoder("vp9", "crf", 24, "cpu-used", "4", _VP9, _WEB, 63),
-    "libvpx": Encoder("vp8", "crf", 8, "cpu-used", "4", _VP8, _WEB, 63),
+    "libvpx": Encoder("vp8", "crf", 8, "cpu-used", "4", _VP8, _WEB, 63, matrix=5),
     "prores_ks": Encoder("prores", alpha=("mov", "matroska")),
     "ffv1": Encoder("ffv1", more={"level": "3", "slicecrc": "1"}, alpha=("mp4", "matroska", "avi")),
     "mpeg4": Encoder("mpeg4", more={"flags": "+qscale", "global_quality": str(3 * 118)}),
-    "mjpeg": Encoder("mjpeg", more={"flags": "+qscale", "global_quality": str(2 * 118)}),
+    "mjpeg": Encoder("mjpeg", more={"flags": "+qscale", "global_quality": str(2 * 118)}, matrix=5),
     "h264_nvenc": Encoder("h264", "cq", 20, "preset", "p5", _NVENC, captions=True),
     "hevc_nvenc": Encoder("hevc", "cq", 22, "preset", "p5", _NVENC, captions=True),
     "av1_nvenc": Encoder("av1", "cq", 26, "preset", "p5", _NVENC, most=63, captions=True),
@@ -247,6 +248,32 @@ def _coloured(form: VideoFormat, index: int, size: int) -> NDArray[np.bool_]:
         place = 0 if len(mine) == 1 else form.name.index("a")  # names of packed formats begin with the order: bgra64le
         coloured.reshape(len(mine), -1)[place] = False
     return coloured
+
+
+def _is_rgb(pixel_format: str) -> bool:
+    from av.video.format import VideoFormat
+
+    return VideoFormat(pixel_format, 64, 64).is_rgb or pixel_format.startswith("xyz")
+
+
+def _is_grey(pixel_format: str) -> bool:
+    from av.video.format import VideoFormat
+
+    return len(VideoFormat(pixel_format, 64, 64).components) < 3
+
+
+def _range(frame: VideoFrame) -> int:
+    """Return the range of a frame's values, 1 limited or 2 full, as FFmpeg takes it where the file does not say."""
+    name = frame.format.name
+    if _is_rgb(name) or name.startswith("yuvj"):
+        return 2
+    return int(frame.color_range) or (2 if _is_grey(name) else 1)
+
+
+def _matrix_for(frame: VideoFrame, primaries: int) -> int:
+    """Return by which matrix a picture of RGB becomes YUV, as frames have it: that of its primaries, else of its size."""
+    of_primaries = {1: 1, 5: 5, 6: 6, 7: 7, 9: 9}
+    return of_primaries.get(primaries, 1 if frame.width >= 1280 or frame.height > 576 else 6)
 
 
 def _has_alpha(pixel_format: str) -> bool:
@@ -639,7 +666,8 @@ class VideoWriter:
         self.encoder = ""  #: the name of the encoder in use
         self.pixel_format = ""  #: FFmpeg's name of what is written
         self._subtitles = encoding.subtitles  #: whether closed captions are wanted
-        self._widened = False  #: whether pictures of limited range become such of full range
+        self._range = 0  #: 1 limited or 2 full, of YUV that is written; 0: as FFmpeg converts it
+        self._space: int | None = None  #: swscale's number of the matrix that YUV is written with; None: the pictures' own
         self._durations: dict[int, int] = {}
         muxer = MUXERS[target.suffix.lower()]
         options = {"fflags": "+bitexact"}  # no name and version of a library, no random numbers
@@ -710,16 +738,35 @@ class VideoWriter:
         return made
 
     def _set_colours(self, context: Any) -> None:
-        """Carry over what the numbers of the pixels mean."""
-        source = self._reader.stream.codec_context
+        """Carry over what the numbers of the pixels mean, as far as what is written can mean it."""
+        source, first = self._reader.stream.codec_context, self._reader.first
         for tag in ("color_range", "color_primaries", "color_trc", "colorspace"):
             setattr(context, tag, getattr(source, tag))
-        if self._reader.first.format.name.startswith("yuvj"):
+        if first.format.name.startswith("yuvj"):
             context.color_range = 2
-        self._widened = self.encoder == "mjpeg" and context.color_range != 2
-        if self._widened:
-            context.color_range = 2
-            self.notes["colours are written in full range, the only one that MJPEG has"] += 1
+        if _is_rgb(self.pixel_format) or _is_grey(self.pixel_format):
+            return
+        self._set_matrix(context)
+        plain = _is_rgb(first.format.name)
+        self._range = 2 if not plain and 2 in (context.color_range, int(first.color_range)) else 1
+        if self.encoder == "mjpeg":
+            if _range(first) == 1:
+                self.notes["colours are written in full range, the only one that MJPEG has"] += 1
+            self._range = 2
+        if self._range == 2 or context.color_range or plain:  # what has no tag is of limited range, and stays so
+            context.color_range = self._range
+
+    def _set_matrix(self, context: Any) -> None:
+        """Say how the YUV that is written becomes RGB. Files of RGB have the matrix 0, by which players take YUV for RGB."""
+        first, only = self._reader.first, ENCODERS[self.encoder].matrix
+        if _is_rgb(first.format.name):
+            context.colorspace = only or _matrix_for(first, int(context.color_primaries))
+            self._space = _MATRICES[context.colorspace]
+        elif context.colorspace == 0:  # ProRes says so where it does not know; then players guess
+            context.colorspace = 2
+        elif only and context.colorspace in _MATRICES:
+            context.colorspace = only
+            self._space = _MATRICES[only]
 
     def _add_copy(self, source: Stream) -> Stream | None:
         try:
@@ -743,16 +790,27 @@ class VideoWriter:
         """Encode one picture. :raises FaceblurError: if the file cannot be written."""
         frame = picture.frame
         self._note_lost(picture.brings)
-        if frame.format.name != self.pixel_format:
-            if _has_alpha(frame.format.name) and not _has_alpha(self.pixel_format):
-                raise FaceblurError(f"the video becomes transparent after {picture.time:.1f} s; split it there")
-            frame = frame.reformat(format=self.pixel_format)
-        if self._widened:
-            frame = frame.reformat(src_color_range=1, dst_color_range=2)
+        if frame.format.name != self.pixel_format and _has_alpha(frame.format.name) and not _has_alpha(self.pixel_format):
+            raise FaceblurError(f"the video becomes transparent after {picture.time:.1f} s; split it there")
+        frame = self._converted(frame)
         if frame.pts is not None and frame.duration:
             self._durations[frame.pts] = frame.duration
         with _writing(self._target):
             self._mux(self.stream.encode(frame))
+
+    def _converted(self, frame: VideoFrame) -> VideoFrame:
+        """Return a frame with the pixel format, the range and the matrix that are written."""
+        if not self._range:
+            return frame if frame.format.name == self.pixel_format else frame.reformat(format=self.pixel_format)
+        spread = _range(frame)
+        if _is_grey(frame.format.name):
+            frame = frame.reformat(format=self.pixel_format, dst_color_range=2)  # as it is: swscale takes any grey for full range
+        mapped = self._space is not None and _MATRICES.get(int(frame.colorspace)) != self._space
+        if frame.format.name == self.pixel_format and spread == self._range and not mapped:
+            return frame
+        return frame.reformat(
+            format=self.pixel_format, dst_colorspace=self._space, src_color_range=spread, dst_color_range=self._range
+        )
 
     def _note_lost(self, brings: frozenset[str]) -> None:
         """Note once what a picture brings with it beside its pixels, if it is lost, or may tell something."""
