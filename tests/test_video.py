@@ -547,6 +547,33 @@ def test_motion_jpeg_is_full_range_whatever_the_video_was(cli, tmp_path):
             assert np.abs(luma[0] - luma[1]).mean() < 2 and np.ptp(luma[0]) > 210
 
 
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "target", "encoder"),
+    [
+        ("mjpeg", "yuvj422p", "out.mov", "prores_ks"),
+        ("libx264", "yuvj420p", "out.mp4", "mpeg4"),
+        ("libx264", "yuvj420p", "out.mkv", "libvpx"),
+        ("libx264", "yuvj420p", "out.avi", "ffv1"),
+        ("libx264", "yuvj420p", "out.mkv", "ffv1"),
+        ("libx265", "gray", "out.mkv", "libvpx"),
+        ("png", "rgb24", "out.mov", "prores_ks"),
+    ],
+)
+def test_full_range_becomes_limited_where_a_file_cannot_say_it(cli, tmp_path, codec, pix_fmt, target, encoder):
+    ramp = np.repeat(np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))[..., None], 3, axis=2)
+    tags = {} if codec == "png" else {"color_range": 2}
+    quiet = {"x265-params": "log-level=error"} if codec == "libx265" else {}
+    source = videos.write(tmp_path / "in.mov", [ramp] * 3, codec, pix_fmt, tags=tags, options=quiet)
+    result = cli("run", "-m", "haar", source, "-o", tmp_path / target, "--video-encoder", encoder)
+    kept = (target, encoder) == ("out.mkv", "ffv1")
+    noted = f"colours are written in limited range, the only one that {encoder} has in " in result.err
+    assert result.code == 0 and noted == (codec != "png" and not kept), result.err
+    with av.open(str(tmp_path / target)) as after:
+        frame = next(after.decode(video=0))
+        assert int(frame.color_range) == 2 if kept else int(frame.color_range) < 2
+        assert np.abs(in_rgb(frame) - ramp).mean() < 2
+
+
 COLOURS = {  # codec, pixel format, tags and width of a video; name and encoder of what it becomes; its matrix and range
     "stills": ("png", "rgb24", {}, 320, "out.mov", "libx264", 6, 1),
     "large stills": ("png", "rgb24", {}, 1280, "out.mov", "libx264", 1, 1),

@@ -80,6 +80,7 @@ class Encoder:
     alpha: tuple[str, ...] = ()  #: the containers in which it keeps transparency
     most: int = 51  #: of the option for constant quality
     captions: bool = False  #: whether it writes the closed captions that pictures bring with them
+    full: tuple[str, ...] | None = None  #: the containers in which its files say that they are of full range; None: all
     matrix: int = 0  #: the only one from RGB to YUV that its decoders know, as frames have it; 0: files say which
 
     def check(self, quality: int | None, name: str) -> None:
@@ -97,10 +98,10 @@ ENCODERS: Mapping[str, Encoder] = {
     "libx265": Encoder("hevc", "crf", 20, "preset", "medium", {"x265-params": "log-level=error"}, captions=True),
     "libsvtav1": Encoder("av1", "crf", 26, "preset", "8", most=63),
     "libvpx-vp9": Encoder("vp9", "crf", 24, "cpu-used", "4", _VP9, _WEB, 63),
-    "libvpx": Encoder("vp8", "crf", 8, "cpu-used", "4", _VP8, _WEB, 63, matrix=5),
-    "prores_ks": Encoder("prores", alpha=("mov", "matroska")),
-    "ffv1": Encoder("ffv1", more={"level": "3", "slicecrc": "1"}, alpha=("mp4", "matroska", "avi")),
-    "mpeg4": Encoder("mpeg4", more={"flags": "+qscale", "global_quality": str(3 * 118)}),
+    "libvpx": Encoder("vp8", "crf", 8, "cpu-used", "4", _VP8, _WEB, 63, full=(), matrix=5),
+    "prores_ks": Encoder("prores", alpha=("mov", "matroska"), full=()),
+    "ffv1": Encoder("ffv1", more={"level": "3", "slicecrc": "1"}, alpha=("mp4", "matroska", "avi"), full=("matroska",)),
+    "mpeg4": Encoder("mpeg4", more={"flags": "+qscale", "global_quality": str(3 * 118)}, full=()),
     "mjpeg": Encoder("mjpeg", more={"flags": "+qscale", "global_quality": str(2 * 118)}, matrix=5),
     "h264_nvenc": Encoder("h264", "cq", 20, "preset", "p5", _NVENC, captions=True),
     "hevc_nvenc": Encoder("hevc", "cq", 22, "preset", "p5", _NVENC, captions=True),
@@ -723,7 +724,7 @@ class VideoWriter:
         context = stream.codec_context
         context.time_base = stream.time_base = _time_base(self.encoder, source.time_base or 1 / self._reader.rate)
         context.sample_aspect_ratio = source.sample_aspect_ratio or Fraction(1)
-        self._set_colours(context)
+        self._set_colours(context, muxer)
         if muxer == "avi":
             context.max_b_frames = 0  # it has no place for their time stamps
         if muxer in ("mp4", "mov") and ENCODERS[self.encoder].codec == "hevc":
@@ -737,7 +738,7 @@ class VideoWriter:
         made: VideoStream = stream
         return made
 
-    def _set_colours(self, context: Any) -> None:
+    def _set_colours(self, context: Any, muxer: str) -> None:
         """Carry over what the numbers of the pixels mean, as far as what is written can mean it."""
         source, first = self._reader.stream.codec_context, self._reader.first
         for tag in ("color_range", "color_primaries", "color_trc", "colorspace"):
@@ -747,12 +748,20 @@ class VideoWriter:
         if _is_rgb(self.pixel_format) or _is_grey(self.pixel_format):
             return
         self._set_matrix(context)
+        self._set_range(context, muxer)
+
+    def _set_range(self, context: Any, muxer: str) -> None:
+        """Choose the range of the YUV that is written: the video's, if the file can say so; that of RGB is its own affair."""
+        first, full = self._reader.first, ENCODERS[self.encoder].full
         plain = _is_rgb(first.format.name)
         self._range = 2 if not plain and 2 in (context.color_range, int(first.color_range)) else 1
         if self.encoder == "mjpeg":
             if _range(first) == 1:
                 self.notes["colours are written in full range, the only one that MJPEG has"] += 1
             self._range = 2
+        elif self._range == 2 and full is not None and muxer not in full:
+            self.notes[f"colours are written in limited range, the only one that {self.encoder} has in {muxer}"] += 1
+            self._range = 1
         if self._range == 2 or context.color_range or plain:  # what has no tag is of limited range, and stays so
             context.color_range = self._range
 
