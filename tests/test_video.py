@@ -684,10 +684,35 @@ def test_the_nearest_pixel_format_is_chosen():
     h264 = ["yuv420p", "yuv422p", "yuv444p", "nv12", "yuv420p10le", "yuv422p10le", "yuv444p10le", "gray", "gray10le"]
     assert _closest("yuvj420p", h264) == "yuv420p"
     assert _closest("bgr24", h264) == "yuv444p"
+    assert _closest("bgr24", ["yuv444p", "yuv422p", "bgr0"]) == "bgr0"
+    assert _closest("yuyv422", ["yuv440p", "yuv422p", "yuv444p"]) == "yuv422p"
+    assert _closest("yuv411p", ["yuv420p", "yuv422p", "yuv444p"]) == "yuv422p"
     assert _closest("p010le", h264) == "yuv420p10le"
     assert _closest("yuv422p12le", h264) == "yuv422p10le"
     assert _closest("yuva444p12le", ["yuv422p10le", "yuv444p10le", "yuva444p10le"]) == "yuva444p10le"
     assert set(ENCODERS) >= {"libx264", "libx265", "h264_nvenc"}
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "written", "least"),
+    [
+        ("rawvideo", "bgr24", ("ffv1", "bgr0"), 0),
+        ("utvideo", "gbrp", ("ffv1", "bgr0"), 0),
+        ("png", "rgb24", ("ffv1", "bgr0"), 0),
+        ("rawvideo", "yuyv422", ("ffv1", "yuv422p"), 1),
+        ("rawvideo", "yuv420p", ("mpeg4", "yuv420p"), 5),
+        ("utvideo", "yuv420p", ("mpeg4", "yuv420p"), 5),
+    ],
+)
+def test_what_has_no_encoder_of_its_own_is_written_with_the_least_loss(cli, scene, tmp_path, codec, pix_fmt, written, least):
+    source = videos.write(tmp_path / "in.avi", [scene] * 3, codec, pix_fmt)
+    result = cli("run", "-m", "haar", source, "-o", tmp_path / "out.avi")
+    assert result.code == 0, result.err
+    with av.open(str(tmp_path / "out.avi")) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == written
+    for before, after in zip(videos.frames(source), videos.frames(tmp_path / "out.avi"), strict=True):
+        assert np.abs(before.astype(int) - after).mean() <= least
 
 
 def test_faces_are_exported_picture_by_picture_and_fed_back(cli, clip, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -914,7 +915,7 @@ def _choose(encoder: str, codec: str, pixel_format: str, muxer: str, held: set[s
     :param held: the names of the codecs that the container holds
     :raises FaceblurError: if this installation cannot run the encoder, or it would lose the video's transparency
     """
-    usual = [name for name, row in ENCODERS.items() if row.codec == codec and "_" not in name.removesuffix("_ks")]
+    usual = [name for name, row in ENCODERS.items() if row.codec == codec and not _is_hardware(name)]
     fitting = [name for name in (*usual, *FALLBACKS.get(muxer, FALLBACKS[""])) if name in held]
     candidates = [encoder] if encoder else fitting
     if _has_alpha(pixel_format):
@@ -922,19 +923,26 @@ def _choose(encoder: str, codec: str, pixel_format: str, muxer: str, held: set[s
         if not candidates:
             able = ", ".join(name for name, row in ENCODERS.items() if muxer in row.alpha)
             raise FaceblurError(f"{encoder} loses the video's transparency in {muxer}; choose another --video-encoder: {able}")
-    for name in candidates:
-        if (found := _closest(pixel_format, _formats(name))) == pixel_format.replace("yuvj", "yuv"):
-            return name, found
-    name = candidates[0]
-    return name, _closest(pixel_format, _formats(name))
+    wanted = pixel_format.replace("yuvj", "yuv")
+    found = [(name, _closest(pixel_format, _formats(name))) for name in candidates]
+    # Of two that lose as much, the first: it is the file's own codec, or one that more players know.
+    return min(found, key=lambda choice: (choice[1] != wanted, *_lost(wanted, choice[1])))
+
+
+def _is_hardware(encoder: str) -> bool:
+    return "_" in encoder.removesuffix("_ks")
 
 
 def _formats(encoder: str) -> list[str]:
-    """Return the pixel formats that an encoder takes. :raises FaceblurError: if this installation does not have it."""
+    """Return the pixel formats that an encoder takes and keeps. :raises FaceblurError: if this installation does not have it.
+
+    Hardware takes RGB, too, and makes of it what it has: YUV 4:2:0.
+    """
     from av.codec import Codec
 
     try:
-        return [form.name for form in Codec(encoder, "w").video_formats or []]
+        forms = Codec(encoder, "w").video_formats or []
+        return [form.name for form in forms if not _is_hardware(encoder) or not form.is_rgb or form.name.startswith("gbrp")]
     except ValueError:
         raise FaceblurError(f"this installation of PyAV has no encoder {encoder}; choose another with --video-encoder") from None
 
@@ -949,18 +957,28 @@ def _closest(pixel_format: str, known: list[str]) -> str:
 
     def loss(name: str) -> tuple[float, ...]:
         form, mine = VideoFormat(name, 64, 64), VideoFormat(wanted, 64, 64)
-        missing = _chroma(mine) - _chroma(form)
-        bits = mine.components[0].bits - form.components[0].bits
-        opaque = _has_alpha(wanted) and not _has_alpha(name)
-        return opaque, max(0, missing), max(0, bits), abs(missing), abs(bits), len(form.components)
+        more = abs(math.prod(_chroma(mine)) - math.prod(_chroma(form)))
+        bits = abs(mine.components[0].bits - form.components[0].bits)
+        return *_lost(wanted, name), form.is_rgb != mine.is_rgb, more, bits, len(form.components)
 
     return min((name for name in known if name not in ("cuda", "qsv", "amf")), key=loss, default=wanted)
 
 
-def _chroma(form: VideoFormat) -> int:
-    """Return how many samples of colour a pixel format has in 64 x 64 pixels, of each kind."""
+def _lost(wanted: str, name: str) -> tuple[float, ...]:
+    """Return how much of one pixel format another loses, by what is worst: transparency, samples of colour, bits."""
+    from av.video.format import VideoFormat
+
+    form, mine = VideoFormat(name, 64, 64), VideoFormat(wanted, 64, 64)
+    opaque = _has_alpha(wanted) and not _has_alpha(name)
+    (width, height), (other_width, other_height) = _chroma(mine), _chroma(form)
+    missing = width * height - min(width, other_width) * min(height, other_height)
+    return opaque, missing, max(0, mine.components[0].bits - form.components[0].bits)
+
+
+def _chroma(form: VideoFormat) -> tuple[int, int]:
+    """Return how many samples of colour a pixel format has in 64 x 64 pixels, of each kind: across and down."""
     parts = form.components[1:3] if len(form.components) >= 3 else ()  # one component is grey, two are grey and alpha
-    return max((part.width * part.height for part in parts), default=0)
+    return max(((part.width, part.height) for part in parts), default=(0, 0))
 
 
 def _options(name: str, encoding: Encoding) -> dict[str, str]:
