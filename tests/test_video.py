@@ -413,6 +413,55 @@ def test_what_is_left_of_a_damaged_video_survives(cli, scene, head, tmp_path):
     assert "ends after" in " ".join(rows(tmp_path / "short.mkv.jsonl")[0]["notes"])
 
 
+def remuxed(source, path, change):
+    """Copy the packets of a video, each as ``change`` makes it of its number and bytes, without those of which it makes none."""
+    with av.open(str(source)) as before, av.open(str(path), "w") as after:
+        stream = after.add_stream_from_template(before.streams.video[0])
+        for number, packet in enumerate(packet for packet in before.demux(video=0) if packet.size):
+            if data := change(number, bytes(packet)):
+                made = av.Packet(data)
+                made.pts, made.dts, made.duration, made.time_base = packet.pts, packet.dts, packet.duration, packet.time_base
+                made.is_keyframe, made.stream = packet.is_keyframe, stream
+                after.mux(made)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "refused"),
+    [("libx265", "a.mkv", 0), ("libx265", "a.mp4", 0), ("libvpx-vp9", "a.webm", 4), ("mjpeg", "a.avi", 1)],
+)
+def test_how_many_pictures_are_missing_is_told(cli, scene, tmp_path, codec, name, refused):
+    """Some decoders drop pictures and raise nothing."""
+    options = {"x265-params": "log-level=error:keyint=12"} if codec == "libx265" else {}
+    pictures = [np.roll(scene, 2 * t, axis=1) for t in range(24)]
+    source = videos.write(tmp_path / name, pictures, codec, "yuvj420p" if codec == "mjpeg" else "yuv420p", options=options)
+    hole = remuxed(
+        source, tmp_path / f"hole{name}", lambda number, data: data[:8] + bytes(len(data) - 8) if number == 6 else data
+    )
+    result = cli("run", "-m", "haar", source, hole, "-o", tmp_path / "out")
+    left = len(videos.frames(tmp_path / "out" / hole.name))
+    assert result.code == 0 and left < 24 and f"{hole}: {24 - left} of 24 pictures are missing" in result.err
+    assert result.err.count("damaged packets") == (refused > 0) and f"{source}: " not in result.err
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [
+        ("libx265", {"x265-params": "log-level=error:keyint=12:min-keyint=12:scenecut=0:open-gop=1:bframes=4"}),
+        ("libx264", {"x264-params": "keyint=12:scenecut=0:open-gop=1:bframes=4"}),
+        ("libx264", {"flags": "+ildct+ilme"}),
+        ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "16", "b": "1M"}),
+    ],
+)
+def test_no_picture_is_missed_that_no_player_shows(cli, scene, tmp_path, codec, options):
+    """What was cut out of a longer video may begin with pictures that need others, before the first whole one."""
+    pictures = [np.roll(scene, 2 * t, axis=1) for t in range(48)]
+    source = videos.write(tmp_path / "whole.mkv", pictures, codec, options=options)
+    part = remuxed(source, tmp_path / "part.mkv", lambda number, data: data if number >= 5 else b"")
+    result = cli("run", "-m", "haar", source, part, "-o", tmp_path / "out")
+    assert result.code == 0 and "missing" not in result.err
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_leaves_no_half_file(scene, head, tmp_path, end):
     pictures, _ = walk(scene, head, 60, speed=1)

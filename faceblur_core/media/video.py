@@ -57,6 +57,8 @@ DEMUXERS = (
 WEBM_CODECS = frozenset(("vp8", "vp9", "av1", "opus", "vorbis", "webvtt"))
 #: What reads the transparency of these codecs where the file says that there is one: FFmpeg's own decoders leave it out.
 ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+#: Codecs of which each packet makes one picture, if it is not interlaced. Of others some packets make none, or several.
+PICTURE_PER_PACKET = frozenset(("h264", "hevc", "av1", "vp9", "mjpeg", "prores", "dnxhd", "ffv1", "png", "jpeg2000", "utvideo"))
 FASTEST = 240  #: frames per second; a rate above it is a wrong guess of the demuxer's
 
 # From AVColorSpace, as frames have it, to the numbers by which swscale calls the same matrices.
@@ -383,6 +385,11 @@ class VideoReader:
         self.copied = [stream for stream in streams if self._is_copied(stream, audio=audio)]
         self._last: int | None = None
         self._index = 0
+        self._given = 0  #: packets of which the decoder is to make a picture
+        self._key: int | None = None  #: time stamp of the first that needs no other
+        codec = self.stream.codec_context.codec.canonical_name
+        self._countable = codec in PICTURE_PER_PACKET
+        self._failed = codec == "hevc"  #: whether the decoder refused a packet; HEVC's drops pictures without a word
         self._joined = _Joined(max(Fraction(1, 5), 4 / self.rate))
         self.matrix: NDArray[np.int32] | None = None  #: the nine numbers of the display matrix
         self._orientation = 1
@@ -474,6 +481,8 @@ class VideoReader:
         while self._ahead:
             yield self._ahead.pop(0)
         yield from self._items
+        if self._failed and self._countable and self._given > self._index:
+            self.notes[f"{self._given - self._index} of {self._given} pictures are missing"] += 1
         if self._last is not None and self.stream.time_base:
             start = (self.stream.start_time or 0) * self.stream.time_base
             if not self.stream.duration:  # what is known is how long the file is, from its first sound or picture
@@ -509,6 +518,7 @@ class VideoReader:
     def _decode(self, packet: Packet[Any]) -> Iterator[Picture]:
         import av
 
+        self._count(packet)
         try:
             frames = self._decoder.decode(packet)
             # Only the decoder that was opened with the file is told how the pictures are turned.
@@ -517,6 +527,7 @@ class VideoReader:
             return
         except av.error.FFmpegError as error:
             self.notes[f"damaged packets of the video ({_reason(error)})"] += 1
+            self._failed = True
             return
         if self._index == 0 and turned:
             assert isinstance(turned[0], av.VideoFrame)
@@ -525,7 +536,15 @@ class VideoReader:
         for frame in frames:
             yield self._picture(frame)
 
+    def _count(self, packet: Packet[Any]) -> None:
+        """Count a packet if a picture is to come of it: not if it needs one from before the file begins."""
+        if self._key is None and packet.is_keyframe:
+            self._key = packet.pts or 0
+        known = self._key is not None and (packet.pts is None or packet.pts >= self._key)
+        self._given += bool(known and packet.size and not packet.is_discard)
+
     def _picture(self, frame: VideoFrame) -> Picture:
+        self._countable &= not frame.interlaced_frame  # its fields may come in packets of their own
         if frame.is_corrupt:
             self.notes["damaged pictures, repaired by the decoder"] += 1
         brings = _brought(frame)  # now: PyAV's view of it is wrong as soon as the frame is changed
