@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from faceblur_core.errors import UsageMistake
+from faceblur_core.errors import FaceblurError, UsageMistake
 from faceblur_core.pipeline import (
     Border,
     BorderedDetector,
@@ -370,6 +370,23 @@ def test_a_face_that_left_through_a_corner_breaks_no_contract():
 def test_nothing_found_means_the_very_same_picture():
     result = DetectAndObfuscate(lambda image: Detections.none(), lambda image, mask: 1 / 0)(IMAGE)
     assert result.image is IMAGE and not result.mask.any() and set(result.info["ms"]) == {"detect", "obfuscate"}
+
+
+@pytest.mark.parametrize("part", ["rim", "third"])
+def test_a_face_of_which_most_is_left_is_not_hidden(part):
+    before = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    mask = np.zeros((200, 200), np.float32)
+    mask[50:150, 50:150] = 1
+    left = np.s_[60:140, 60:140] if part == "rim" else np.s_[50:115, 50:150]
+    after = np.where(mask[..., None] > 0, np.uint8(0), before)
+    after[left] = before[left]
+    found = Detections([[50, 50, 150, 150]], [1])
+    with pytest.raises(FaceblurError, match=r"a face at \[50.0, 50.0, 150.0, 150.0\] and left most of it as it was"):
+        checked_share(before, Anonymized(after, mask, found))
+    smooth = np.repeat(np.tile(np.arange(200, dtype=np.uint8), (200, 1))[..., None], 3, axis=2)
+    after = smooth.copy()  # there are no edges to be seen in it, and so most of it may stay
+    after[100] = 0
+    assert checked_share(smooth, Anonymized(after, mask, found)) > 0
 
 
 def test_a_face_that_left_the_picture_is_not_the_one_that_stayed_as_it_was():

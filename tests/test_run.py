@@ -807,6 +807,26 @@ def test_an_animation_is_hidden_in_every_frame(cli, tmp_path, astronaut):
     assert cli("run", "-m", "haar", tmp_path / "photo.webp", "-o", tmp_path / "b", "--detections", manifest).code == 0
 
 
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_pictures_that_become_equal_are_told_and_verified_all_the_same(cli, tmp_path, astronaut, form):
+    moved = [astronaut.copy() for _ in range(4)]
+    for shade, picture in enumerate(moved):
+        picture[140:150, 215:230] = 60 * shade  # the mouth
+        picture[300:340, 60:120] = 200 * (shade > 2)  # the last differs elsewhere, too
+    name = f"photo.{form.lower()}"
+    for folder, pictures, told in (
+        ("four", moved, "2 of 4 in the file"),
+        ("three", moved[:3], "1 of 3 in the file; it is no"),
+    ):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(photos.frames(pictures, form, duration=[90] * len(pictures), lossless=True))
+        boxes = boxed(tmp_path, {"file": name, "detections": [{"box": [178, 65, 269, 176]}]})
+        result = cli("run", "-m", "haar+solid", tmp_path / folder, "-o", tmp_path / "out" / folder, "--detections", boxes)
+        assert result.code == 0 and f"equal pictures that follow one another are one: {told}" in result.err, result.err
+        checked = cli("verify", tmp_path / "out" / folder, "--original", tmp_path / folder, "--judge", "haar")
+        assert checked.code == 0, checked.out + checked.err
+
+
 BAD_COMMANDS = {
     ("-m", "hear"): "no method named 'hear'. Did you mean haar?",
     ("-m", "haar+blurr"): "no obfuscator named 'blurr'. Did you mean blur?",

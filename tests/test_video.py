@@ -18,6 +18,7 @@ import pytest
 import videos
 from PIL import Image
 
+import photos
 from conftest import spawn
 from faceblur_core.errors import UnreadableImage
 from faceblur_core.media.video import ENCODERS, Picture, VideoReader, _closest, without_comments
@@ -578,6 +579,16 @@ def test_options_for_photos_are_said_to_be_that(cli, clip, tmp_path):
     assert cli(*base).err == ""
     said = cli(*base, "--keep-metadata", "--quality", 80).err
     assert said.startswith("faceblur: --quality and --keep-metadata for photos alone: a video") and said.count("\n") == 1
+
+
+def test_options_for_videos_are_said_to_be_that(cli, clip, tmp_path):
+    (tmp_path / "a.png").write_bytes(photos.encoded(np.zeros((40, 40, 3), np.uint8), "PNG"))
+    given = ("--crf", 10, "--no-audio", "--tracking", "off", "--preset", "silly", "--encoder-option", "a=b")
+    said = cli("run", "-m", "haar", tmp_path / "a.png", "-o", tmp_path / "out", *given).err
+    options = "--tracking and --no-audio and --crf and --preset and --encoder-option"
+    assert said == f"faceblur: {options} for videos alone, and there is none among the inputs\n"
+    wrong = cli("run", "-m", "haar", clip[0], "-o", tmp_path / "out", "--look-ahead", 3, "--tracking", "off")
+    assert wrong.code == 2 and "leave it out with --tracking off" in wrong.err and wrong.err.count("\n") == 1
 
 
 def test_motion_jpeg_is_full_range_whatever_the_video_was(cli, tmp_path):

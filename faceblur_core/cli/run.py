@@ -163,7 +163,7 @@ def run(
     _check_choice(plan, found, exported, flags["regions"])
     _check_who(found, detections, flags)
     _check_free(plan, flags)
-    _tell_of_videos(plan, form, flags)
+    _tell_of_kinds(plan, form, flags)
     if dry_run:
         for job in plan.jobs:
             click.echo(printable(f"{job.source} -> {job.target}"))
@@ -237,6 +237,8 @@ def _tracking(flags: dict[str, Any]) -> Tracking | None:
     from faceblur_core.tracking import Tracking
 
     if flags["tracking"] == "off":
+        if flags["look_ahead"] is not None:
+            raise UsageMistake("--look-ahead is for following faces; leave it out with --tracking off")
         return None
     return Tracking() if flags["look_ahead"] is None else Tracking(flags["look_ahead"])
 
@@ -303,8 +305,15 @@ def _check_files(
         taken.add(_identity(written))
 
 
-def _tell_of_videos(plan: Plan, form: str | None, flags: dict[str, Any]) -> None:
-    """Say on stderr which of the given options do not count for the videos among the inputs."""
+def _tell_of_kinds(plan: Plan, form: str | None, flags: dict[str, Any]) -> None:
+    """Say on stderr which of the given options do not count for the videos among the inputs, or count for none of them."""
+    if _kind(plan) == "photo":
+        names = ("look_ahead", "no_audio", "no_subtitles", "video_encoder", "crf", "preset", "encoder_option")
+        values = {**flags, "encoder_option": flags["encoder_options"]}
+        asked = ["--tracking"] * (flags["tracking"] == "off")
+        asked += [f"--{name.replace('_', '-')}" for name in names if values[name] not in (None, False, ())]
+        if asked:
+            click.echo(f"faceblur: {' and '.join(asked)} for videos alone, and there is none among the inputs", err=True)
     given = {"--format": form, "--quality": flags["quality"], "--keep-metadata": flags["keep_metadata"]}
     asked = [option for option, value in given.items() if value]
     if asked and _kind(plan) != "photo":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import accumulate, pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from faceblur_core.weights import present
 
 JUDGES = ("yunet", "mediapipe")  #: those of them that are installed, with their weights
 VIDEOS = 4  #: in work at a time, each with its original: every decoder has as many threads as there are cores, and their pictures
+JOINING = (".png", ".apng", ".webp")  #: what is written there has equal pictures that follow one another as one
 UNCHANGED = 3.0  #: mean difference in a face's box, of 255 levels: up to it, it was encoded anew and nothing more
 
 
@@ -179,8 +182,11 @@ class Look:
         counts = [0, 0]
         first: tuple[_View, _View] | None = None
         differs: tuple[_View, _View] | None = None
-        outputs = self._views(item.output, "", item)
-        originals = self._views(item.original, "original: ", item) if item.original else iter(())
+        outputs: Iterable[_View] = self._views(item.output, "", item)
+        originals: Iterable[_View] = self._views(item.original, "original: ", item) if item.original else ()
+        if item.output.suffix.lower() in JOINING:
+            outputs, originals = list(outputs), list(originals)
+            outputs = _in_step(outputs, originals)
         for after, before in zip_longest(outputs, originals):
             counts = [counts[0] + bool(after), counts[1] + bool(before)]
             if after and before:
@@ -229,7 +235,7 @@ class Look:
                 if self.stopped.is_set():
                     return
                 height, width = frame.pixels.shape[:2]
-                yield _View(number, frame.rgb, (height, width))
+                yield _View(number, frame.rgb, (height, width), shown=frame.duration or 0)
         except (FaceblurError, OSError) as error:
             item.faults.append(what + why_refused(error))
 
@@ -242,6 +248,26 @@ class _View:
     rgb: Callable[[], Image]
     size: tuple[int, int]  #: height and width, pixels
     time: float | None = None  #: in a video, seconds from the first
+    shown: float = 0  #: in an animation, milliseconds
+
+
+def _in_step(outputs: list[_View], originals: list[_View]) -> list[_View]:
+    """Return the pictures of an animation, each as often as pictures of the original are shown in its time.
+
+    Equal pictures that follow one another are written as one; where all are equal, as a still. What became one in that way
+    differed in faces alone; where more than half of the picture differs, one is missing, and all are given back as they are.
+    """
+    ends = list(accumulate(view.shown for view in outputs))
+    starts = [0, *accumulate(view.shown for view in originals)]
+    slack = len(starts)  # times are whole milliseconds in a file
+    if not 0 < len(outputs) < len(originals) or (len(outputs) > 1 and abs(ends[-1] - starts[-1]) > slack):
+        return outputs
+    middles = [(start + end) / 2 for start, end in pairwise(starts)]
+    places = [min(bisect_right(ends, middle), len(outputs) - 1) for middle in middles]
+    for (place, one), (other_place, other) in pairwise(zip(places, originals, strict=True)):
+        if place == other_place and (one.size != other.size or (one.rgb() != other.rgb()).any(axis=2).mean() > 0.5):
+            return outputs
+    return [dataclasses.replace(outputs[place], number=view.number) for place, view in zip(places, originals, strict=True)]
 
 
 def _check_made(made: str, what: str, item: Verified) -> None:

@@ -505,6 +505,12 @@ def encode_pixels(pixels: NDArray[np.uint8], form: str, **options: Any) -> bytes
     return buffer.getvalue()
 
 
+def frames_in(encoded: bytes) -> int:
+    """Return how many pictures are in a file that :func:`encode_photo` made."""
+    with PillowImage.open(io.BytesIO(encoded)) as image:
+        return int(getattr(image, "n_frames", 1))
+
+
 def check_format(photo: Photo, form: str) -> None:
     """:raises UnreadableImage: if a picture of that format could not hold all of the photo."""
     can = FORMATS[form]

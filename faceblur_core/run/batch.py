@@ -27,6 +27,7 @@ from faceblur_core.media.images import (
     Photo,
     check_format,
     encode_photo,
+    frames_in,
     read_photo,
 )
 from faceblur_core.media.video import Encoding, VideoReader, is_video
@@ -295,6 +296,9 @@ class _Worker:
         with timed(row.ms, "encode"):
             software = PREVIEW if output.preview else SOFTWARE
             encoded = encode_photo(photo, form, output.quality, keep_metadata=output.keep_metadata, software=software)
+        if (count := frames_in(encoded)) < len(photo.frames):
+            still = "; it is no animation any more" if count == 1 else ""
+            row.notes.append(f"equal pictures that follow one another are one: {count} of {len(photo.frames)} in the file{still}")
         with timed(row.ms, "write"):
             save(job.target, encoded)
         row.output, row.output_sha256 = str(job.target), hashlib.sha256(encoded).hexdigest()

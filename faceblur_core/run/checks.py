@@ -11,6 +11,8 @@ from faceblur_core.errors import FaceblurError
 from faceblur_core.types import Anonymized, Image, Mask
 
 HIDDEN = 0.5  #: from this value of the mask on a pixel counts as hidden
+LINES = 16  #: rows of a box that are looked at, evenly spread
+EDGE = 16  #: levels of 255 between neighbours from which on an edge is seen
 LEAST = 16  #: pixels, shorter side of a box; a smaller one may look the same when it is hidden, as cells of a mosaic do
 
 
@@ -50,6 +52,9 @@ def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
     for box in (box for box, done in zip(boxes, changed, strict=True) if not done):
         if _left_as_it_was(box, before, result.image, mask):
             raise FaceblurError(f"the method found a face at {_text(box)} and left it as it was")
+    for box in boxes:
+        if _mostly_left(box, before, result.image, mask):
+            raise FaceblurError(f"the method found a face at {_text(box)} and left most of it as it was")
     if any(changed) or highest < HIDDEN:
         return
     inside = before[mask >= HIDDEN]
@@ -84,6 +89,21 @@ def _left_as_it_was(box: Sequence[float], before: Image, after: Image, mask: Mas
     if min(mask[inside].shape) < LEAST or not len(hidden) or not np.ptp(hidden, axis=0).any():
         return False
     return np.array_equal(before[inside], after[inside])
+
+
+def _mostly_left(box: Sequence[float], before: Image, after: Image, mask: Mask) -> bool:
+    """Return whether most of what can be seen in a box, in LINES of its rows, was left as it was where the mask hides it.
+
+    What is seen are edges: where there are none, a method may well leave a pixel as it was.
+    """
+    rows, columns = _pixels_of(box, *mask.shape)
+    lines = np.unique(np.linspace(rows.start, max(rows.start, rows.stop - 1), LINES).astype(int))
+    one, other = before[lines, columns].astype(np.int16), after[lines, columns]
+    if min(rows.stop - rows.start, columns.stop - columns.start) < LEAST:
+        return False
+    seen = np.abs(np.diff(one, axis=1, prepend=one[:, :1])).max(axis=2) >= EDGE
+    seen &= mask[lines, columns] >= HIDDEN
+    return int(seen.sum()) >= LEAST and float((one != other).any(axis=2)[seen].mean()) < 0.5
 
 
 def _pixels_of(box: Sequence[float], height: int, width: int) -> tuple[slice, slice]:
