@@ -82,8 +82,9 @@ definitions: docs/metrics.md.
 - It was trained at {imgsz} pixels, on photos with surroundings. Of a face of more than some 400 pixels it boxes a part, or
   misses it: of the tight crops of UTKFace, scaled up to 480 pixels, it missed 236 of 1,000 faces, more of men (339) than of women
   (133). So it looks twice: faces of 240 pixels and more count also if it finds them at 256 pixels, the default of `closeup`, with
-  a score of 0.4. Both were chosen on the validation pictures (`benchmarks/closeups.py`), where of 100 crops to the largest face's
-  box 99 are found so, 86 in one look, and no more pictures without a face get a box. That it is needed was seen on UTKFace, so
+  a score of 0.4, and a face that both looks found gets a box that holds both boxes. Size and score were chosen on the validation
+  pictures (`benchmarks/closeups.py`), where of 100 crops to the largest face's box 99 are found so, 86 in one look, and no more
+  pictures without a face get a box. That a second look is needed was seen on UTKFace, that a box must hold both on CelebA-HQ, so
   the figures there are a little too good. An ONNX file of one size has no second look.
 - The defaults of `imgsz`, 480, and `iou`, 0.5, were chosen with fddb, wider and celebahq in view. Faces out of focus and hidden
   in part came into training after a look at what the third run missed on fddb and wider, smooth colours after the fourth run

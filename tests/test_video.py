@@ -546,7 +546,9 @@ def test_encoders_and_their_options(cli, clip, tmp_path):
     assert cli(*base, tmp_path / "small.mp4", "--crf", 40, "--preset", "ultrafast").code == 0
     assert cli(*base, tmp_path / "large.mp4", "--crf", 10, "--encoder-option", "tune=film").code == 0
     assert (tmp_path / "small.mp4").stat().st_size * 2 < (tmp_path / "large.mp4").stat().st_size
+    before = os.sched_getscheduler(0)
     assert cli(*base, tmp_path / "other.mkv", "--video-encoder", "libsvtav1").code == 0
+    assert {os.sched_getscheduler(int(task)) for task in os.listdir("/proc/self/task")} == {before}  # root's SVT-AV1 changes it
     for options, message in (
         (("--video-encoder", "x264"), "no video encoder named 'x264'; it can be: libx264"),
         (("--video-encoder", "ffv1", "--crf", 3), "ffv1 has no CRF"),

@@ -9,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from faceblur_core.media.video import ordinary_threads
+
 RATE = Fraction(25)
 
 
@@ -54,7 +56,7 @@ def write(
 ) -> Path:
     """Write a video; ``times`` are in units of ``tick`` seconds, ``audio`` is a codec for a tone as long as the video."""
     tick = tick or 1 / rate
-    with av.open(str(path), "w") as container:
+    with ordinary_threads(), av.open(str(path), "w") as container:
         container.metadata.update(metadata or {})
         stream = container.add_stream(codec, rate=rate, options={"crf": "15", "g": "12", **(options or {})})
         stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], pix_fmt

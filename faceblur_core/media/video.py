@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -252,6 +253,23 @@ def _coloured(form: VideoFormat, index: int, size: int) -> NDArray[np.bool_]:
         place = 0 if len(mine) == 1 else form.name.index("a")  # names of packed formats begin with the order: bgra64le
         coloured.reshape(len(mine), -1)[place] = False
     return coloured
+
+
+@contextlib.contextmanager
+def ordinary_threads() -> Iterator[None]:
+    """Undo what SVT-AV1 does when root runs it: its threads and the process's first become real-time ones, which starve others.
+
+    A codec whose threads wait busily, such as VP8's, would then wait without end.
+    """
+    tasks = Path("/proc/self/task")
+    ordinary = tasks.is_dir() and os.sched_getscheduler(0) == os.SCHED_OTHER  # elsewhere it is none, or wanted so
+    try:
+        yield
+    finally:
+        for task in map(int, os.listdir(tasks) if ordinary else ()):
+            with contextlib.suppress(OSError):  # it has ended
+                if os.sched_getscheduler(task) in (os.SCHED_FIFO, os.SCHED_RR):
+                    os.sched_setscheduler(task, os.SCHED_OTHER, os.sched_param(0))
 
 
 def _is_rgb(pixel_format: str) -> bool:
@@ -706,7 +724,8 @@ class VideoWriter:
                 )
             copies = {stream.index: self._add_copy(stream) for stream in reader.to_copy(subtitles=encoding.subtitles)}
             self._copies = {index: stream for index, stream in copies.items() if stream is not None}
-            self._container.start_encoding()
+            with ordinary_threads():
+                self._container.start_encoding()
             unknown = sorted(dict(encoding.options).keys() & self.stream.codec_context.options)  # what it left over
             if unknown:
                 raise FaceblurError(f"{self.encoder} has no option {unknown[0]}; correct --encoder-option")
@@ -824,7 +843,7 @@ class VideoWriter:
         frame = self._converted(frame)
         if frame.pts is not None and frame.duration:
             self._durations[frame.pts] = frame.duration
-        with _writing(self._target):
+        with _writing(self._target), ordinary_threads():
             self._mux(self.stream.encode(frame))
 
     def _converted(self, frame: VideoFrame) -> VideoFrame:
@@ -884,7 +903,8 @@ class VideoWriter:
     def finish(self) -> None:
         """Encode what is waiting and end the file. :raises FaceblurError: if the file cannot be written."""
         with _writing(self._target):
-            self._mux(self.stream.encode(None))
+            with ordinary_threads():
+                self._mux(self.stream.encode(None))
             self._container.close()
 
     def abandon(self) -> None:
