@@ -296,7 +296,7 @@ class _Worker:
         with timed(row.ms, "encode"):
             software = PREVIEW if output.preview else SOFTWARE
             encoded = encode_photo(photo, form, output.quality, keep_metadata=output.keep_metadata, software=software)
-        if (count := frames_in(encoded)) < len(photo.frames):
+        if len(photo.frames) > 1 and form != "TIFF" and (count := frames_in(encoded)) < len(photo.frames):
             still = "; it is no animation any more" if count == 1 else ""
             row.notes.append(f"equal pictures that follow one another are one: {count} of {len(photo.frames)} in the file{still}")
         with timed(row.ms, "write"):

@@ -97,10 +97,10 @@ def _mostly_left(box: Sequence[float], before: Image, after: Image, mask: Mask) 
     What is seen are edges: where there are none, a method may well leave a pixel as it was.
     """
     rows, columns = _pixels_of(box, *mask.shape)
-    lines = np.unique(np.linspace(rows.start, max(rows.start, rows.stop - 1), LINES).astype(int))
-    one, other = before[lines, columns].astype(np.int16), after[lines, columns]
     if min(rows.stop - rows.start, columns.stop - columns.start) < LEAST:
         return False
+    lines = np.linspace(rows.start, rows.stop - 1, LINES).astype(int)
+    one, other = before[lines, columns].astype(np.int16), after[lines, columns]
     seen = np.abs(np.diff(one, axis=1, prepend=one[:, :1])).max(axis=2) >= EDGE
     seen &= mask[lines, columns] >= HIDDEN
     return int(seen.sum()) >= LEAST and float((one != other).any(axis=2)[seen].mean()) < 0.5
