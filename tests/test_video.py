@@ -777,6 +777,28 @@ def test_what_has_no_encoder_of_its_own_is_written_with_the_least_loss(cli, scen
         assert np.abs(before.astype(int) - after).mean() <= least
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "target", "encoder", "written"),
+    [
+        ("in.flv", "flv", "out.mp4", "", ("h264", "yuv444p")),
+        ("in.flv", "flv", "out.mkv", "", ("h264", "yuv444p")),
+        ("in.webm", "libvpx-vp9", "out.mp4", "libx265", ("hevc", "yuv444p")),
+        ("in.webm", "libvpx-vp9", "out.mp4", "", ("vp9", "yuv420p")),
+    ],
+)
+def test_h264_and_hevc_hold_sizes_that_are_not_even(cli, scene, tmp_path, name, codec, target, encoder, written):
+    """They have no half samples of colour: such a video is written in 4:4:4."""
+    source = videos.write(tmp_path / name, [scene[:119, :161]] * 3, codec, "yuv420p")
+    result = cli("run", "-m", "haar", source, "-o", tmp_path / target, *(("--video-encoder", encoder) if encoder else ()))
+    assert result.code == 0, result.err
+    assert ("pixel format yuv420p is written as yuv444p" in result.err) == (written[1] == "yuv444p")
+    with av.open(str(tmp_path / target)) as container:
+        context = container.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt, context.width, context.height) == (*written, 161, 119)
+    for before, after in zip(videos.frames(source), videos.frames(tmp_path / target), strict=True):
+        assert np.abs(before.astype(int) - after).mean() < 6
+
+
 def test_faces_are_exported_picture_by_picture_and_fed_back(cli, clip, tmp_path):
     path, _, places = clip
     boxes = tmp_path / "boxes.jsonl"

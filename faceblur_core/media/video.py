@@ -746,6 +746,7 @@ class VideoWriter:
             encoding.encoder,
             source.codec_context.codec.canonical_name,
             first.format.name,
+            (first.width, first.height),
             muxer,
             self._container.supported_codecs,
         )
@@ -947,10 +948,11 @@ def _vorbis_headers(headers: bytes) -> tuple[bytes, bytes, bytes]:
     return parts[0], parts[1], parts[2]
 
 
-def _choose(encoder: str, codec: str, pixel_format: str, muxer: str, held: set[str]) -> tuple[str, str]:
+def _choose(encoder: str, codec: str, pixel_format: str, size: tuple[int, int], muxer: str, held: set[str]) -> tuple[str, str]:
     """Return the encoder and the pixel format to write.
 
     :param encoder: the user's choice, or empty
+    :param size: width and height, pixels
     :param held: the names of the codecs that the container holds
     :raises FaceblurError: if this installation cannot run the encoder, or it would lose the video's transparency
     """
@@ -963,27 +965,35 @@ def _choose(encoder: str, codec: str, pixel_format: str, muxer: str, held: set[s
             able = ", ".join(name for name, row in ENCODERS.items() if muxer in row.alpha)
             raise FaceblurError(f"{encoder} loses the video's transparency in {muxer}; choose another --video-encoder: {able}")
     wanted = pixel_format.replace("yuvj", "yuv")
-    found = [(name, _closest(pixel_format, _formats(name))) for name in candidates]
+    plain = _is_rgb(wanted)
+    found = [(name, _closest(pixel_format, _formats(name, size))) for name in candidates]
     # Of two that lose as much, the first: it is the file's own codec, or one that more players know.
-    return min(found, key=lambda choice: (choice[1] != wanted, *_lost(wanted, choice[1])))
+    return min(found, key=lambda choice: (plain and choice[1] != wanted, *_lost(wanted, choice[1])))
 
 
 def _is_hardware(encoder: str) -> bool:
     return "_" in encoder.removesuffix("_ks")
 
 
-def _formats(encoder: str) -> list[str]:
+def _formats(encoder: str, size: tuple[int, int]) -> list[str]:
     """Return the pixel formats that an encoder takes and keeps. :raises FaceblurError: if this installation does not have it.
 
-    Hardware takes RGB, too, and makes of it what it has: YUV 4:2:0.
+    Hardware takes RGB, too, and makes of it what it has: YUV 4:2:0. H.264 and HEVC have no half samples of colour: of sizes that
+    are not even they keep 4:4:4.
+
+    :param size: width and height, pixels
     """
     from av.codec import Codec
 
     try:
         forms = Codec(encoder, "w").video_formats or []
-        return [form.name for form in forms if not _is_hardware(encoder) or not form.is_rgb or form.name.startswith("gbrp")]
     except ValueError:
         raise FaceblurError(f"this installation of PyAV has no encoder {encoder}; choose another with --video-encoder") from None
+    if _is_hardware(encoder):
+        return [form.name for form in forms if not form.is_rgb or form.name.startswith("gbrp")]
+    if ENCODERS[encoder].codec not in ("h264", "hevc"):
+        return [form.name for form in forms]
+    return [form.name for form in forms if not any(side * part % 64 for side, part in zip(size, _chroma(form.name), strict=True))]
 
 
 def _closest(pixel_format: str, known: list[str]) -> str:
@@ -996,7 +1006,7 @@ def _closest(pixel_format: str, known: list[str]) -> str:
 
     def loss(name: str) -> tuple[float, ...]:
         form, mine = VideoFormat(name, 64, 64), VideoFormat(wanted, 64, 64)
-        more = abs(math.prod(_chroma(mine)) - math.prod(_chroma(form)))
+        more = abs(math.prod(_chroma(wanted)) - math.prod(_chroma(name)))
         bits = abs(mine.components[0].bits - form.components[0].bits)
         return *_lost(wanted, name), form.is_rgb != mine.is_rgb, more, bits, len(form.components)
 
@@ -1009,14 +1019,17 @@ def _lost(wanted: str, name: str) -> tuple[float, ...]:
 
     form, mine = VideoFormat(name, 64, 64), VideoFormat(wanted, 64, 64)
     opaque = _has_alpha(wanted) and not _has_alpha(name)
-    (width, height), (other_width, other_height) = _chroma(mine), _chroma(form)
+    (width, height), (other_width, other_height) = _chroma(wanted), _chroma(name)
     missing = width * height - min(width, other_width) * min(height, other_height)
     return opaque, missing, max(0, mine.components[0].bits - form.components[0].bits)
 
 
-def _chroma(form: VideoFormat) -> tuple[int, int]:
+def _chroma(pixel_format: str) -> tuple[int, int]:
     """Return how many samples of colour a pixel format has in 64 x 64 pixels, of each kind: across and down."""
-    parts = form.components[1:3] if len(form.components) >= 3 else ()  # one component is grey, two are grey and alpha
+    from av.video.format import VideoFormat
+
+    components = VideoFormat(pixel_format, 64, 64).components
+    parts = components[1:3] if len(components) >= 3 else ()  # one component is grey, two are grey and alpha
     return max(((part.width, part.height) for part in parts), default=(0, 0))
 
 
