@@ -125,7 +125,8 @@ Networks of faceblur-blurdegree on faces with known degrees of blur: the test sp
 angle and along any. Milliseconds for one face, one thread, the network alone. Measured by
 `faceblur blur-degree`, see [the card](../plugins/faceblur-blurdegree/cards/blur-degree.md).
 """
-ERRORS_HEAD = """## {name}
+ERRORS_HEAD = """
+## {name}
 
 Where the errors of the float U-Nets are, on {pictures} validation pictures of faces12k, by the distance to what is to be blurred:
 `python benchmarks/unet_errors.py DATASET`. The squared error is of pixels in 0..1.
@@ -270,7 +271,7 @@ def front_page() -> str:
     """Return README.md with the short table made anew."""
     before, _, rest = README.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    every = {row["method"]: row for path in RESULTS.glob("*fddb-*.csv") for row in wide(path)}
+    every = {row["method"]: row for path in sorted(RESULTS.glob("fddb-*.csv")) for row in wide(path)}
     rows = [every[method] for method in SHORT if method in every]
     return f"{before}{BEGIN}\n{table(rows, ('method', *FRONT))}\n\n{END}{after}"
 

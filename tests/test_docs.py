@@ -70,6 +70,15 @@ def test_the_published_tables_are_those_of_the_csv_files():
     subprocess.run([sys.executable, ROOT / "benchmarks" / "tables.py", "--check"], check=True)
 
 
+def test_the_readmes_figures_are_those_of_one_comparison():
+    results = (ROOT / "results" / "README.md").read_text()
+    section = re.search(r"^## fddb-v1--.*?(?=^## )", results, re.M | re.S).group()
+    whole = {row[0]: row for row in (re.split(r" \| ", line.strip("| ")) for line in section.splitlines() if line.startswith("| "))}
+    for line in (ROOT / "README.md").read_text().split("tables.py -->")[1].split("<!-- end")[0].strip().splitlines()[2:]:
+        method, *figures = re.split(r" \| ", line.strip("| "))
+        assert len(figures) == 5 and set(figures) <= set(whole[method]), method
+
+
 def test_relative_links_lead_somewhere():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")):
         for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
