@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,7 @@ def set_section(path: Path) -> str:
     remarks += [f"Re-identified: rank-1 of the worst attack; a guess would have {float(chance[0]):.3f}."] if chance else []
     head = SET_HEAD.format(
         name=path.stem,
-        machine=path.stem.partition("--")[2],
+        machine=" ".join(part for part in (path.stem.partition("--")[2], path.stem.partition(f"{testset['name']}-v")[0]) if part),
         summary=testset["summary"],
         extent=f"{testset['clips']} clips of {testset['photos']} pictures"
         if "clips" in testset
@@ -204,9 +204,18 @@ def set_section(path: Path) -> str:
         remarks=" ".join(remarks),
     )
     lines = wide(path)
-    errors = {row["method"]: row["error"] for row in rows if row["error"]}
-    failed = "".join(f"\n`{method}`: {error}\n" for method, error in errors.items())
+    failed = "".join(f"\n{text}\n" for text in dict.fromkeys(_failures(rows)))
     return f"{head}\n{table(lines, list(lines[0]))}\n{failed}"
+
+
+def _failures(rows: Sequence[dict[str, str]]) -> Iterator[str]:
+    """Yield what a method or a metric failed on."""
+    for row in rows:
+        name = " ".join(f"`{word}`" for word in (row["method"], row["metric"]) if word)
+        if row["error"]:
+            yield f"{name}: {row['error']}"
+        elif row["metric"] == "images without output" and float(row["value"] or 0):
+            yield f"`{row['method']}`, {row['value']} of {row['count']} {row['metric']}: {row['note']}"
 
 
 def speed_section(path: Path) -> str:
@@ -271,7 +280,8 @@ def front_page() -> str:
     """Return README.md with the short table made anew."""
     before, _, rest = README.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    every = {row["method"]: row for path in sorted(RESULTS.glob("fddb-*.csv")) for row in wide(path)}
+    (path,) = RESULTS.glob("fddb-*.csv")  # figures of one comparison
+    every = {row["method"]: row for row in wide(path)}
     rows = [every[method] for method in SHORT if method in every]
     return f"{before}{BEGIN}\n{table(rows, ('method', *FRONT))}\n\n{END}{after}"
 

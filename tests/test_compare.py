@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -332,14 +333,67 @@ def test_the_judge_is_in_the_key_and_no_other_detector(compare, monkeypatch):
     assert not measured("faceblur_mediapipe") and measured("faceblur_opencv")  # yunet's
 
 
+def test_what_looks_at_photos_and_on_which_machine_is_in_the_key(compare, monkeypatch):
+    def measured(other: str = "", machine: str = "a machine", **config: object) -> list[str]:
+        monkeypatch.setattr(compare_run, "code_digest", lambda package: "other code" if package == other else package)
+        monkeypatch.setattr(compare_run, "describe", lambda: machine)
+        lines = compare(["copy"], **config)[0].err.splitlines()
+        return [line.split(" ")[1].rstrip(":") for line in lines if line.startswith("faceblur: copy") and line.endswith(": done")]
+
+    assert measured() == ["copy"] and measured(machine="another") == measured("faceblur_core.run") == []
+    assert measured("faceblur_core.run.checks") == ["copy"]
+    assert measured(cost_photos=1) == ["copy"] and measured(cost_photos=1) == []
+    assert measured(machine="another", cost_photos=1) == ["copy"]
+
+
+def test_a_judge_avoids_what_the_config_says_too(compare):
+    options = {"still-detected": {"avoid": ["yunet"]}}
+    _, folder = compare(["copy", "mediapipe"], metrics=["still-detected"], options=options)
+    judges = {row["method"]: row["note"] for row in rows_of(folder) if row["metric"] == "still-detected"}
+    assert judges == {"copy": "mediapipe", "mediapipe": "yolo"}
+
+
+def test_people_are_drawn_if_ten_are_known_and_have_faces(tiny):
+    def shape(people: int, unnamed: int):
+        faces = {f"{index:02}": [Ellipse(30, 24, 9, 12)] * (index < people) for index in range(people + unnamed)}
+        make_testset(tiny, photos=faces)
+        path = tiny / "manifest.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows[:people]:
+            row["identity"] = row["id"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        head = yaml.safe_load((tiny / "testset.yaml").read_text())
+        head["checksum"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        (tiny / "testset.yaml").write_text(yaml.safe_dump(head))
+        return compare_table.shape_of(read_testset(tiny), 20, 0)
+
+    for people, unnamed in ((1, 9), (9, 30), (0, 12)):
+        assert (found := shape(people, unnamed)).of_people is found.of_images
+    assert (found := shape(10, 1)).of_people is not found.of_images
+
+
+def test_restoration_does_not_learn_from_whom_it_is_to_find(compare, tiny):
+    path, head = tiny / "manifest.jsonl", yaml.safe_load((tiny / "testset.yaml").read_text())
+    rows = [{**json.loads(line), "identity": "somebody"} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tiny / "testset.yaml").write_text(yaml.safe_dump({**head, "checksum": hashlib.sha256(path.read_bytes()).hexdigest()}))
+    result, _ = compare(["copy"], metrics=["reidentified-restoration"], train_on="tiny")
+    one_line(result, "train_on: tiny holds people of tiny-v1, such as somebody; name a test set of others")
+
+
 def test_damaged_and_half_written_cache_entries_are_measured_again(compare, tmp_path):
     _, folder = compare(["copy"])
     (entry,) = (tmp_path / "cache" / "compare").iterdir()
+    whole = (entry / "arrays.npz").read_bytes()
     for name, content in (
         ("arrays.npz", b"PK\3\4 cut"),
         ("arrays.npz", b""),
         ("result.json", b'{"error": "'),
         ("result.json", None),
+        ("arrays.npz", bytes((whole[index] + 100) % 256 if index == 28 else whole[index] for index in range(len(whole)))),
+        ("arrays.npz", b"\xff".join((whole[:30], whole[31:]))),
+        ("arrays.npz", bytes(value ^ 0xFF if 40 <= index < 60 else value for index, value in enumerate(whole))),
+        ("arrays.npz", whole.replace(b"PK\1\2", b"PK\1\2\x14\x03\xff")),
     ):
         (entry / name).unlink()
         if content is not None:
@@ -474,6 +528,9 @@ def test_the_contract_tells_what_is_wrong_with_a_metric(tiny, cli):
         ({"metrics": ["touched"], "options": {"touched": {"least": 2}}}, ["less than or equal to 1"]),
         ({"metrics": [], "attacks": ["naiv"]}, ["no attack named 'naiv'", "naive"]),
         ({"metrics": ["reidentified-restoration"]}, ["needs train_on"]),
+        ({"metrics": ["still-detected"], "options": {"still-detected": {"judges": ["yunett"]}}}, ["no detector named 'yunett'"]),
+        ({"metrics": ["still-detected"], "options": {"still-detected": {"judges": []}}}, ["judges of still-detected names no"]),
+        ({"metrics": ["still-detected"], "options": {"still-detected": {"avoid": ["haa"]}}}, ["no detector named 'haa'"]),
         ({"name": "../up"}, ["name '../up'"]),
         ({"seed": -1}, ["seed=-1"]),
         ({"colour": "red"}, ["colour"]),

@@ -471,6 +471,7 @@ def test_diff_does_not_compare_what_was_measured_in_another_way(tmp_path: Path, 
             row("yunet", "over-blur", "mean", value),
             row("yunet", "still-detected", "mean", value, note=judge),
             row("yunet", "cosine", "share<calibrated", value),
+            row("yunet", "cosine", "share>=calibrated", value),
             row("yunet", "cosine", "share<0.4", value),
             row("yunet", "reidentified-naive", "rank-1", value, note="embedder own"),
         ]
@@ -499,6 +500,31 @@ def test_diff_takes_a_new_failure_for_worse(tmp_path: Path, cli: Cli) -> None:
     result = cli("compare", "diff", tmp_path / "1", tmp_path / "2")
     assert result.code == 1 and "no model" in result.out and "worse" in result.out
     assert cli("compare", "diff", tmp_path / "2", tmp_path / "1").code == 0
+
+
+def test_diff_takes_a_metric_that_fails_for_worse(tmp_path: Path, cli: Cli) -> None:
+    """It has no figures then, which would be a figure that one run has alone."""
+    rows = [row("yunet", "over-blur", "mean", 0.1), row("yunet", "over-blur", "", ("", "", ""), error="boom")]
+    for number, one in enumerate(rows, 1):
+        make_run(tmp_path / str(number), {"yunet": GOOD}, more=[one])
+    result = cli("compare", "diff", tmp_path / "1", tmp_path / "2")
+    assert result.code == 1 and " ".join(result.out.splitlines()[2].split()) == "tiny-v1 yunet all error of over-blur boom worse"
+    assert cli("compare", "diff", tmp_path / "2", tmp_path / "1").code == 0
+
+
+def test_diff_does_not_compare_the_worst_of_other_attacks(tmp_path: Path, cli: Cli) -> None:
+    facts = {"train_on": {"reidentified-parrot": {"name": "others", "version": 1, "checksum": "1"}}}
+    naive, parrot = ("reidentified-naive", "rank-1"), ("reidentified-parrot", "rank-1")
+
+    def run(name: str, figures: Figures, worst: float, facts: dict[str, Any]) -> Path:
+        return make_run(tmp_path / name, {"yunet": figures}, more=[row("yunet", "reidentified", "rank-1", worst)], facts=facts)
+
+    few, many = run("few", {naive: 0.2}, 0.2, {}), run("many", {naive: 0.2, parrot: 0.6}, 0.6, facts)
+    result = cli("compare", "diff", few, many)
+    assert result.code == 0 and result.err == "faceblur: reidentified: the attacks differ; not compared\n"
+    facts["train_on"]["reidentified-parrot"]["checksum"] = "2"
+    result = cli("compare", "diff", many, run("other", {naive: 0.2, parrot: 0.9}, 0.9, facts))
+    assert result.code == 0 and "reidentified-parrot: the test sets that it learned from differ; not compared" in result.err
 
 
 def test_diff_of_a_folder_that_is_no_run_is_a_mistake(tmp_path: Path, cli: Cli) -> None:

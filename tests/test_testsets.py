@@ -192,6 +192,9 @@ def test_a_folder_of_something_else_stays(build, data):
     assert not (data / "new").exists() and not list(data.glob(".new*"))
 
 
+FACE = {"cx": 50, "cy": 50, "rx": 10, "ry": 12, "angle": 0, "flags": []}
+
+
 def _edit(name: str, old: str, new: str):
     def change(folder: Path) -> None:
         text = (folder / name).read_text()
@@ -227,6 +230,12 @@ def _rewrite(changes: dict, *head: str):
         (lambda folder: (folder / "manifest.jsonl").unlink(), "No such file or directory"),
         (_rewrite({"groups": None}), "manifest.jsonl, line 1: no row of a test set of photos"),
         (_rewrite({"faces": [{"cx": 1}]}), "manifest.jsonl, line 1: no row of a test set of photos"),
+        *((_rewrite(changes), "line 1: no row of a test set of photos") for changes in (
+            {"height": 0}, {"categories": [1]}, {"file": "photos/\0"}, *({"faces": [{**FACE, **wrong}]} for wrong in (
+                {"rx": 0}, {"flags": [1]}, {"landmarks": [[1, 2]]}, {"landmarks": [["a", "b"]] * 5}, {"landmarks": None},
+            ))
+        )),
+        (_rewrite({"id": "medium"}), "has two rows of 'medium'"),
         (_rewrite({}, "format: 2", "clips: 6"), "manifest.jsonl, line 1: no row of a test set of clips"),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +104,22 @@ def plan(config: CompareConfig, plugins: Plugins) -> Plan:
     metrics = tuple(_metrics(config, plugins))
     calibration = open_testset(config.calibration) if config.calibration else None
     training = {name: open_testset(name) for spec in metrics if (name := str(spec.options.get("train_on") or ""))}
+    for name, learned in training.items():
+        _others(name, learned, testsets)
     for_clips = [spec.name for spec in metrics if spec.clips and spec.name in config.metrics]
     if for_clips and not any(testset.of_clips for testset in testsets):
         raise UsageMistake(f"metric {for_clips[0]!r} is for test sets of clips, such as moving")
     return Plan(config, entries, testsets, metrics, calibration, training)
+
+
+def _others(name: str, learned: TestSet, testsets: Sequence[TestSet]) -> None:
+    """:raises UsageMistake: if somebody in a test set to learn from is one of those who are to be found again"""
+    known = {row["sha256"] for row in learned.rows} | {row["identity"] for row in learned.rows if row["identity"]}
+    for testset in testsets:
+        people = Counter(row["identity"] for row in testset.rows if row["identity"])
+        sought = [row for row in testset.rows if people[row["identity"]] > 1]
+        if found := [row["identity"] for row in sought if {row["identity"], row["sha256"]} & known]:
+            raise UsageMistake(f"train_on: {name} holds people of {testset.title}, such as {found[0]}; name a test set of others")
 
 
 def _once(names: Sequence[str], message: str) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from faceblur_core.compare.recorded import Key, Recorded, Row, direction
+from faceblur_core.compare.statistics import threshold_name
 from faceblur_core.compare.table import ATTACKS, CHANCE, GAP, WITHOUT_OUTPUT
 from faceblur_core.errors import UsageMistake
 
+ATTACKS_DIFFER = "the attacks differ; not compared"
 WORST = ATTACKS.removesuffix("-")  #: its note names the attack that was worst, which may change
 
 
@@ -20,7 +22,7 @@ class Change:
     testset: str
     method: str
     slice: str
-    metric: str  #: ``error`` if the method failed in one of the runs
+    metric: str  #: ``error`` if the method failed in one of the runs, ``error of …`` if a metric did on it
     statistic: str
     old: float | None
     low: float | None
@@ -63,7 +65,7 @@ def compare_runs(old: Recorded, new: Recorded) -> Difference:
             testset not in shared
             or method not in methods
             or key[:2] in failed
-            or {(metric, ""), (metric, statistic)} & set(others)
+            or {(metric, ""), (metric, threshold_name(statistic))} & set(others)
         ):
             continue
         before, after = old.figures.get(key), new.figures.get(key)
@@ -94,19 +96,26 @@ def _shared_testsets(old: Recorded, new: Recorded) -> tuple[list[str], list[str]
 
 
 def _measured_otherwise(old: Recorded, new: Recorded) -> dict[tuple[str, str], str]:
-    """Return why, by metric and statistic (empty: all), what both runs have is not the same figure."""
+    """Return why, by metric and threshold (empty: all figures), what both runs have is not the same figure."""
     why = {}
     first, second = ({item["name"]: item["options"] for item in run.facts["metrics"]} for run in (old, new))
     for name, options in first.items():
         if any(options[key] != second[name][key] for key in set(options) & set(second.get(name, {}))):
             why[name, ""] = f"{name}: its options differ; not compared"
             if name.startswith(ATTACKS):
-                why[WORST, ""] = f"{WORST}: the attacks differ; not compared"
+                why[WORST, ""] = f"{WORST}: {ATTACKS_DIFFER}"
+    if {name for name in {*first} ^ {*second} if name.startswith(ATTACKS)}:
+        why[WORST, ""] = f"{WORST}: {ATTACKS_DIFFER}"
+    learned, learns = (run.facts.get("train_on", {}) for run in (old, new))
+    for name in set(learned) & set(learns):
+        if learned[name] != learns[name]:
+            why[name, ""] = f"{name}: the test sets that it learned from differ; not compared"
+            why[WORST, ""] = f"{WORST}: {ATTACKS_DIFFER}"
     before, after = (run.facts.get("thresholds", {}) for run in (old, new))
     for name in before:
         for threshold in set(before[name]) & set(after.get(name, {})):
             if before[name][threshold] != after[name][threshold]:
-                why[name, f"share<{threshold}"] = f"{name}: the {threshold} threshold differs; not compared"
+                why[name, threshold] = f"{name}: the {threshold} threshold differs; not compared"
     return why
 
 
@@ -123,14 +132,25 @@ def _other_networks(old: Recorded, new: Recorded, method: str, metric: str) -> s
 
 
 def _failures(old: Recorded, new: Recorded, shared: list[str], methods: list[str]) -> list[Change]:
-    """Return the methods that have figures in one run and an error in the other."""
+    """Return the methods, and the metrics on them, that have figures in one run and an error in the other."""
     changes = []
     for testset in shared:
         for method in methods:
             was, is_ = old.errors.get((testset, method), ""), new.errors.get((testset, method), "")
             if bool(was) != bool(is_):
                 changes.append(Change(testset, method, "all", "error", "", None, None, None, None, not is_, was or is_))
+            elif not was:
+                changes += _failed_metrics(old, new, testset, method)
     return changes
+
+
+def _failed_metrics(old: Recorded, new: Recorded, testset: str, method: str) -> Iterator[Change]:
+    """Yield the metrics that both runs have and that failed on a method in one of them."""
+    both = {item["name"] for item in old.facts["metrics"]} & {item["name"] for item in new.facts["metrics"]}
+    for metric in sorted(both):
+        was, is_ = (run.metric_errors.get((testset, method, metric), "") for run in (old, new))
+        if bool(was) != bool(is_):
+            yield Change(testset, method, "all", f"error of {metric}", "", None, None, None, None, not is_, was or is_)
 
 
 def _whole(one: Recorded, other: Recorded) -> list[dict[str, str]]:

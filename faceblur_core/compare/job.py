@@ -148,11 +148,13 @@ def _run_method(spec: Spec, testset: TestSet, result: dict[str, Any], arrays: di
 
 
 def make_metric(name: str, options: Mapping[str, Any], detectors: list[str]) -> Any:
-    """Return a metric that is told the method's own detectors if it wants to avoid them."""
+    """Return a metric that is told the method's own detectors, beside those of its options, if it wants to avoid some."""
     plugins = installed_plugins()
     cls = plugins.factory("metric", name)
     fields = {item.name for item in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
-    return plugins.make("metric", name, {**options, **({"avoid": detectors} if "avoid" in fields else {})})
+    if "avoid" in fields:
+        options = {**options, "avoid": list(dict.fromkeys([*options.get("avoid", []), *detectors]))}
+    return plugins.make("metric", name, options)
 
 
 def _cost(anonymize: Anonymizer, testset: TestSet, photos: int) -> dict[str, Any]:

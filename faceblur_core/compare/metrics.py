@@ -12,10 +12,12 @@ from annotated_types import Gt, Le
 
 from faceblur_core.builtin.metrics import SMALL_SIDE, Per, Values, reduced, truth_boxes
 from faceblur_core.datasets.crops import soft_mask
+from faceblur_core.errors import UnknownName, UsageMistake
 from faceblur_core.pipeline import model_files
 from faceblur_core.plugins import Registered, installed_plugins
 from faceblur_core.types import Anonymized, Detector, Image, Sample, box_iou, option
 
+JUDGES = ("yunet", "mediapipe", "yolo")  #: those of them that are not installed are passed over
 SEEN = 0.4  #: intersection over union at which the judge has found a face
 
 
@@ -105,7 +107,7 @@ def _networks(detector: Registered) -> set[str]:
 class StillDetected:
     """Whether a judge, a detector that is none of the method's own, finds a face in the anonymized image at an IoU >= 0.4."""
 
-    judges: list[str] = option(["yunet", "mediapipe", "yolo"], "detectors; the first here that is none of the method's is it")
+    judges: list[str] = option([*JUDGES], "detectors; the first here that is none of the method's is it")
     avoid: list[str] = option([], "the method's own detectors")
     group: ClassVar[str] = "privacy"
     unit: ClassVar[str] = "share of faces"
@@ -114,6 +116,14 @@ class StillDetected:
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     citation: ClassVar[str] = "defined here"
     _judge: list[Detector] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        installed = installed_plugins().names("detector")
+        if not self.judges:
+            raise UsageMistake("judges of still-detected names no detector")
+        for name in (*self.judges, *self.avoid):
+            if name not in installed and name not in JUDGES:
+                raise UnknownName("detector", name, installed)
 
     @property
     def judge(self) -> str:

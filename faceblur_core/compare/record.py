@@ -115,6 +115,8 @@ def _facts(results: Results) -> dict[str, Any]:
         "config": plan.config.__dict__,
         "testsets": [_testset_facts(testset) for testset in plan.testsets],
         "metrics": metrics,
+        "calibration": _checked(plan.calibration) if plan.calibration else None,
+        "train_on": {spec.name: _checked(plan.training[name]) for spec in plan.metrics if (name := spec.options.get("train_on"))},
         "thresholds": results.thresholds,
         "threshold_errors": results.threshold_errors,
         "methods": [_method_facts(results, index) for index in range(len(plan.entries))],
@@ -122,11 +124,14 @@ def _facts(results: Results) -> dict[str, Any]:
     }
 
 
+def _checked(testset: TestSet) -> dict[str, Any]:
+    """Return which test set this is."""
+    return {"name": testset.name, "version": testset.version, "checksum": testset.checksum}
+
+
 def _testset_facts(testset: TestSet) -> dict[str, Any]:
     return {
-        "name": testset.name,
-        "version": testset.version,
-        "checksum": testset.checksum,
+        **_checked(testset),
         "summary": testset.head.get("summary", ""),
         "licence": testset.head.get("licence", ""),
         "photos": len(testset.rows),

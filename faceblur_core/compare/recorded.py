@@ -29,6 +29,7 @@ class Recorded:
     costs: Mapping[str, Mapping[str, str]]  #: cost.csv, by method
     figures: Mapping[Key, Row]  #: the rows that have a value
     errors: Mapping[tuple[str, str], str]  #: why there are none, by test set and method
+    metric_errors: Mapping[tuple[str, str, str], str]  #: why some or all of a metric's are missing, by its name too
 
     @property
     def methods(self) -> list[str]:
@@ -63,7 +64,8 @@ def read_run(folder: Path) -> Recorded:
         costs = {row["method"]: row for row in _csv(folder / "cost.csv")} if (folder / "cost.csv").is_file() else {}
         figures = {_key(row): row for row in rows if row["value"] is not None}
         errors = {(row["testset"], row["method"]): row["error"] for row in rows if row["error"] and not row["metric"]}
-        run = Recorded(folder, facts, rows, costs, figures, errors)
+        failed = {(row["testset"], row["method"], row["metric"]): row["error"] for row in rows if row["error"] and row["metric"]}
+        run = Recorded(folder, facts, rows, costs, figures, errors, failed)
         known = (facts["format"], bool(run.methods), bool(run.testsets))
     except OSError as error:
         raise UsageMistake(f"{folder} is no run: {Path(error.filename or folder).name}: {error.strerror}") from None

@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ _AFTER = (
 )  # what works on results
 NOT_IN_DIGEST = ("cli/", "pages/", "run/", *(f"compare/{name}.py" for name in _AFTER))  #: parts of the core that decide none
 SOURCES = {".py", ".c", ".h"}
-DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile)  #: what reading a kept file raises if it is not there or not whole
+#: what reading a kept file raises if it is not there, or damaged; the last, of a ZIP file whose head is
+DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 _digests: dict[str, str] = {}
 
 

@@ -87,6 +87,7 @@ ATTACK = (
 COSTS = (
     Column("ms p50", COST, "ms p50", SIGNIFICANT),
     Column("ms p95", COST, "ms p95", SIGNIFICANT),
+    Column("threads", COST, "threads", 0),
     Column("to load, ms", COST, "load ms", SIGNIFICANT),
     Column("peak memory, MB", COST, "peak rss bytes", SIGNIFICANT, 1e-6),
     Column("parameters, million", COST, "parameters", SIGNIFICANT, 1e-6),

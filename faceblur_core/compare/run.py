@@ -25,6 +25,7 @@ from faceblur_core.compare.config import Entry, MetricSpec, Plan
 from faceblur_core.compare.job import ARRAYS, ONE_THREAD, RESULT, Spec, make_metric
 from faceblur_core.compare.remembered import DAMAGED, backends_of, code_digest, code_of
 from faceblur_core.errors import FaceblurError
+from faceblur_core.machine import describe
 from faceblur_core.methods import Method
 from faceblur_core.plugins import distribution_versions, installed_plugins
 from faceblur_core.testsets.format import TestSet
@@ -195,7 +196,9 @@ def _key(spec: Spec, testset: TestSet, method: Method | None, metrics: Mapping[s
         "weights": sorted(sha256_of(path) for path in weights),
         "versions": distribution_versions(["faceblur-core", *(entry.distribution for entry in entries)]),
         "code": code_of(entries),
-        "run": code_digest("faceblur_core.run") if testset.of_clips else "",  # it anonymizes clips
+        # it anonymizes clips, and looks at what became of photos
+        "run": code_digest("faceblur_core.run" if testset.of_clips else "faceblur_core.run.checks"),
+        "machine": describe() if spec.cost_photos else "",
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 

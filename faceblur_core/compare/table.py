@@ -26,7 +26,7 @@ COLUMNS = (
     "testset", "method", "slice", "group", "metric", "statistic", "value", "low", "high",
     "count", "missing", "unit", "better", "note", "error",
 )  # fmt: skip
-LEAST_PEOPLE = 10  #: with fewer, images are drawn for identity too
+LEAST_PEOPLE = 10  #: whose names and faces are known; with fewer, images are drawn for identity too
 GAP = ": worst minus best"  #: how the slices of the differences between slices end
 CHANCE = ": worst minus best by chance"  #: how the slices end that tell how large such a difference can be for no reason
 LEAST_IN_GAP = 20  #: values that a slice needs to count in worst minus best
@@ -77,7 +77,8 @@ def shape_of(testset: TestSet, resamples: int, seed: int) -> Shape:
     sized = np.array([2 * ellipse_of(f).half_extent()[1] / testset.rows[i]["height"] for i, f in faces])
     heights = {f"size={name}": (sized >= low) & (sized < high) for low, high, name in SIZES}
     face_slices = {name: where[face_images] for name, where in images.items()} | {n: w for n, w in heights.items() if w.any()}
-    return Shape(testset, face_images, images, face_slices, of_images, of_people if len(order) >= LEAST_PEOPLE else of_images)
+    named = {row["identity"] for row in testset.rows if row["identity"] and counted_faces(row)}
+    return Shape(testset, face_images, images, face_slices, of_images, of_people if len(named) >= LEAST_PEOPLE else of_images)
 
 
 def _image_slices(testset: TestSet) -> Iterator[tuple[str, NDArray[np.bool_]]]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -262,6 +263,8 @@ def read_testset(folder: Path) -> TestSet:
     if hashlib.sha256(manifest).hexdigest() != head["checksum"]:
         raise FaceblurError(f"test set {folder}: {MANIFEST} is not the one of the checksum in {HEAD}; build the set again")
     rows = [_row(folder, number, row, clips=head["format"] == CLIP_FORMAT) for number, row in read_rows(folder / MANIFEST)]
+    if again := [name for name, count in Counter(row["id"] for row in rows).items() if count > 1]:
+        raise UsageMistake(f"{folder / MANIFEST} has two rows of {again[0]!r}; build the set again")
     if head["format"] == CLIP_FORMAT:
         rows = [picture for row in rows for picture in _pictures(row)]
     return TestSet(str(head["name"]), head["version"], str(head["checksum"]), folder, head, tuple(rows))
@@ -270,7 +273,8 @@ def read_testset(folder: Path) -> TestSet:
 def _row(folder: Path, number: int, row: dict[str, Any], *, clips: bool) -> dict[str, Any]:
     """Return a row of the manifest. :raises UsageMistake: if it is none of a test set of this kind"""
     pictures = row.get("pictures") if clips else [row]
-    if misfits(row, ROW_TYPES) or not isinstance(pictures, list) or not all(_is_picture(picture) for picture in pictures):
+    whole = not misfits(row, ROW_TYPES) and min(row["height"], row["width"]) > 0 and _are_words(row["categories"])
+    if not whole or "\0" in row["file"] or not isinstance(pictures, list) or not all(_is_picture(one) for one in pictures):
         kind = "clips" if clips else "photos"
         raise UsageMistake(f"{folder / MANIFEST}, line {number}: no row of a test set of {kind}; build the set again")
     return row
@@ -278,7 +282,20 @@ def _row(folder: Path, number: int, row: dict[str, Any], *, clips: bool) -> dict
 
 def _is_picture(picture: Any) -> bool:
     faces = picture.get("faces") if isinstance(picture, dict) else None
-    return isinstance(faces, list) and all(is_face(face) and isinstance(face.get("flags"), list) for face in faces)
+    return isinstance(faces, list) and all(is_face(face) and _has_marks(face) for face in faces)
+
+
+def _has_marks(face: Mapping[str, Any]) -> bool:
+    """Return whether a face that a file holds has flags, and five landmarks if any."""
+    points = face.get("landmarks", [(0, 0)] * 5)
+    pairs = isinstance(points, (list, tuple)) and all(isinstance(point, (list, tuple)) and len(point) == 2 for point in points)
+    numbers = [number for point in points for number in point] if pairs else []
+    finite = all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
+    return len(numbers) == 10 and finite and min(face["rx"], face["ry"]) > 0 and _are_words(face.get("flags"))
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _pictures(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
