@@ -48,6 +48,19 @@ def _frozen(values: ArrayLike, shape: tuple[int, ...], name: str) -> Floats:
     return array
 
 
+def _frozen_mask(values: Any) -> Mask:
+    """Return a mask as a copy that cannot be written, or itself if it is one that owns its values."""
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype != np.float32:
+        raise ValueError("Detections.mask must be a float32 array, H x W")
+    if values.size and not (values.min() >= 0 and values.max() <= 1):  # nan fails too
+        raise ValueError("Detections.mask is a mask that is not within 0..1")
+    mask: Mask = values
+    if not mask.flags.owndata or mask.flags.writeable:
+        mask = mask.copy()
+        mask.flags.writeable = False
+    return mask
+
+
 @dataclass(frozen=True, slots=True)
 class Detections:
     """Faces found in one image: parallel arrays, copied, checked and made read-only when created.
@@ -73,10 +86,8 @@ class Detections:
             raise ValueError("Detections.boxes must be x1 y1 x2 y2 with x2 >= x1 and y2 >= y1")
         if self.landmarks is not None:
             put(self, "landmarks", _frozen(self.landmarks, (count, 5, 2), "landmarks"))
-        if self.mask is not None and (self.mask.ndim != 2 or self.mask.dtype != np.float32):
-            raise ValueError("Detections.mask must be a float32 array, H x W")
-        if self.mask is not None and self.mask.size and not (self.mask.min() >= 0 and self.mask.max() <= 1):  # nan fails too
-            raise ValueError("Detections.mask is a mask that is not within 0..1")
+        if self.mask is not None:
+            put(self, "mask", _frozen_mask(self.mask))
 
     @classmethod
     def none(cls) -> Detections:
@@ -90,6 +101,10 @@ class Detections:
         """Return the longer side of each box, pixels."""
         sides: Floats = (self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1, initial=0)
         return sides
+
+    def with_area(self) -> Detections:
+        """Return the detections whose boxes hold anything: one that was cut off at the edge of a photo may hold nothing."""
+        return self.select(np.flatnonzero((self.boxes[:, 2:] > self.boxes[:, :2]).all(axis=1)))
 
     def select(self, index: NDArray[Any] | Sequence[int]) -> Detections:
         """Return the detections that ``index`` (integers or booleans) picks, in its order; the mask stays."""

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 
 import photos
 from faceblur_core.errors import UnreadableImage
-from faceblur_core.media.images import FORMATS, PREVIEW, SOFTWARE, encode_photo, read_photo
+from faceblur_core.media.images import FORMATS, PREVIEW, SOFTWARE, Frame, Photo, encode_photo, read_photo
 
 RNG = np.random.default_rng(0)
 SMOOTH = np.clip(np.add.outer(np.arange(40) * 3, np.arange(60) * 2)[..., None] + [0, 20, 40], 0, 255).astype(np.uint8)
@@ -149,6 +149,15 @@ def test_kept_metadata_holds_no_place_no_thumbnail_and_no_maker_note(form):
     assert form == "TIFF" or details[0x9003] == "2026:01:02 03:04:05"  # Pillow writes no such details into TIFF
     assert not tags.get_ifd(0x8825) and not tags.get_ifd(1) and 0x927C not in details and 0xA002 not in details
     assert b"serial" not in written and b"secret" not in written
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("form", WITH_METADATA)
+def test_tiff_takes_the_metadata_of_every_format_but_lens_and_exposure(form, compression):
+    more = {"compression": compression} if form == "TIFF" else {}
+    photo = read_photo(photos.encoded(SMOOTH, form, **WITH_METADATA[form], **more))
+    tags = Image.open(io.BytesIO(encode_photo(photo, "TIFF", keep_metadata=True))).getexif()
+    assert tags[271] == "Camera Works" and tags[305] == SOFTWARE and 0x8769 not in tags
 
 
 @pytest.mark.parametrize("keep_metadata", [False, True])
@@ -362,6 +371,64 @@ def test_nothing_hides_inside_a_profile_or_a_kept_detail():
     assert Image.open(io.BytesIO(written)).info["icc_profile"] == photos.SRGB
 
 
+@pytest.mark.parametrize("kind", ["8 bits, one shade transparent", "1 bit, one transparent", "16 bits with alpha"])
+def test_grey_with_transparency_stays_grey_beside_its_profile(kind):
+    profile = photos.SRGB[:16] + b"GRAY" + photos.SRGB[20:]  # fits no coloured pixels
+    buffer = io.BytesIO()
+    if kind[0] == "8":
+        Image.fromarray(NOISE[..., 0]).save(buffer, "PNG", transparency=int(NOISE[0, 0, 0]), icc_profile=profile)
+    elif kind[:2] == "1 ":
+        Image.fromarray(NOISE[..., 0]).convert("1").save(buffer, "PNG", transparency=0, icc_profile=profile)
+    else:
+        pixels = np.dstack([photos.deep(NOISE)[..., :1], photos.deep(SMOOTH)[..., :1]])
+        frame = Frame(pixels, "LA")
+        buffer.write(encode_photo(Photo("PNG", (frame,), profile)))
+    photo = read_photo(buffer.getvalue())
+    assert photo.frames[0].mode == "LA" and photo.frames[0].depth == (16 if kind[:2] == "16" else 8)
+    assert kind[:2] != "16" or np.array_equal(photo.frames[0].pixels, pixels)
+    assert len(np.unique(photo.frames[0].pixels[..., 1])) > 1
+    written = encode_photo(photo)
+    assert written[25] == 4 and Image.open(io.BytesIO(written)).info["icc_profile"] == profile  # the colour type
+    assert np.array_equal(read_photo(written).frames[0].pixels, photo.frames[0].pixels)
+
+
+@pytest.mark.parametrize("pictures", [1, 3])
+@pytest.mark.parametrize("kind", ["full", "few", "transparent", "grey"])
+def test_a_gif_keeps_the_colours_of_all_that_nobody_changed(kind, pictures):
+    """Its 256 colours are those of the pixels that stay; what is hidden gets the nearest of them, or what is free."""
+    rng = np.random.default_rng(5)
+    colours = rng.integers(0, 256, (20 if kind == "few" else 255 if kind == "transparent" else 256, 3), np.uint8)
+    colours = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1) if kind == "grey" else colours
+    images = []
+    for _ in range(pictures):
+        image = Image.fromarray(rng.permutation(np.arange(60 * 80) % len(colours)).astype(np.uint8).reshape(60, 80), "P")
+        image.putpalette(colours.tobytes())
+        images.append(image)
+    buffer = io.BytesIO()
+    more = {"transparency": 7, "disposal": 2} if kind == "transparent" else {}
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=50, **more)
+    photo = read_photo(buffer.getvalue())
+    assert len(photo.frames) == pictures
+    mask = np.zeros((60, 80), np.float32)
+    mask[10:40, 20:60] = 1
+    ramp = np.dstack(
+        np.broadcast_arrays(np.arange(60, dtype=np.uint8)[:, None] * 4, np.arange(80, dtype=np.uint8) * 3, np.uint8(90))
+    )
+    frames = []
+    for frame in photo.frames:
+        before = frame.rgb()
+        frames.append(frame.with_hidden(before, np.where(mask[..., None] > 0, ramp, before), mask))
+    written = read_photo(encode_photo(dataclasses.replace(photo, frames=tuple(frames)))).frames
+    assert len(written) == pictures
+    for before, after in zip(photo.frames, written, strict=True):
+        shown = before.pixels[..., 3] > 0 if before.mode == "RGBA" else np.ones((60, 80), bool)
+        assert np.array_equal(shown, after.pixels[..., 3] > 0 if after.mode == "RGBA" else np.ones((60, 80), bool))
+        outside, inside = shown & (mask == 0), shown & (mask > 0)
+        assert np.array_equal(before.rgb()[outside], after.rgb()[outside])
+        error = np.abs(after.rgb()[inside].astype(int) - (ramp if kind != "grey" else after.rgb())[inside])
+        assert error.mean() < (3 if kind == "few" else 25) and not np.array_equal(before.rgb()[inside], after.rgb()[inside])
+
+
 def test_previews_are_marked_in_every_format():
     for form in FORMATS:
         written = encode_photo(read_photo(photos.encoded(SMOOTH, "PNG")), form, software=PREVIEW)
@@ -451,6 +518,15 @@ def test_the_pixel_limit_counts_all_frames(monkeypatch):
 def test_a_format_that_would_lose_something_is_refused(kind, form, message):
     with pytest.raises(UnreadableImage, match=message):
         encode_photo(read_photo(LOSSLESS[kind][0]), form)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_a_gif_that_plays_once_does_so_in_other_formats(form):
+    pictures = [Image.fromarray(np.roll(SMOOTH, shift, axis=1)) for shift in (0, 20, 40)]
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "GIF", save_all=True, append_images=pictures[1:], duration=50)
+    photo = read_photo(buffer.getvalue())
+    assert photo.loop is None and Image.open(io.BytesIO(encode_photo(photo, form))).info["loop"] == 1
 
 
 def test_an_animation_is_not_cut_down_to_one_picture():

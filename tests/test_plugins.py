@@ -352,6 +352,25 @@ def test_detections_are_validated_and_read_only():
             Detections(boxes, scores)
 
 
+def test_a_mask_is_copied_and_read_only():
+    """Detectors may write each result into one buffer."""
+    buffer = np.ones((4, 5), np.float32)
+    found = Detections([], [], mask=buffer)
+    buffer[:] = 0
+    assert found.mask.all() and found.select([]).mask is found.mask
+    with pytest.raises(ValueError, match="read-only"):
+        found.mask[0, 0] = 0
+    assert not np.shares_memory(Detections([], [], mask=np.broadcast_to(np.float32(1), (4, 5))).mask, buffer)
+    for wrong in ([[1.0]], np.ones((4, 5)), np.ones((4, 5, 1), np.float32), np.full((4, 5), np.nan, np.float32)):
+        with pytest.raises(ValueError, match=r"Detections\.mask"):
+            Detections([], [], mask=wrong)
+
+
+def test_boxes_without_area_are_left_out():
+    found = Detections([[5, 2, 5, 8], [1, 2, 3, 4], [1, 4, 3, 4]], [1, 2, 3]).with_area()
+    assert found.boxes.tolist() == [[1, 2, 3, 4]] and found.scores.tolist() == [2]
+
+
 HEAVY = ("torch", "tensorflow", "mediapipe", "cv2", "ultralytics", "keras", "onnxruntime")
 BLOCK = f"""
 import sys

@@ -24,6 +24,7 @@ from PIL.ExifTags import IFD, Base
 
 from faceblur_core import __version__
 from faceblur_core.errors import TooLarge, UnreadableImage
+from faceblur_core.media.palette import in_palette
 from faceblur_core.types import Image, Mask
 
 Mode = Literal["L", "LA", "RGB", "RGBA", "CMYK"]
@@ -77,6 +78,7 @@ UNREAD = (
 #: Numbers of ITU-T H.273 for what a viewer takes for granted: those of BT.709, BT.601 and sRGB, or none.
 USUAL_PRIMARIES, USUAL_TRANSFERS = (1, 2, 5, 6), (1, 2, 6, 13, 14, 15)
 PNG_HEAD = 8 + 25  #: bytes of signature and IHDR, after which a PNG may say what must stand before the pixels
+PNG_TYPE = 25  #: the byte that tells which channels a PNG has
 COLOUR_CHUNKS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4}  #: of PNG, how its numbers become colours; their sizes
 
 
@@ -87,6 +89,7 @@ class Frame:
     pixels: NDArray[Any]  #: H x W x channels of the mode, uint8 or uint16
     mode: Mode
     duration: float | None = None  #: milliseconds, in animations
+    changed: NDArray[np.bool_] | None = None  #: H x W, in pictures of a GIF: the pixels that a method changed
 
     @property
     def depth(self) -> int:
@@ -113,9 +116,10 @@ class Frame:
         """
         if after is before:
             return self
-        if self.mode == "RGB" and self.depth == 8:
+        if self.mode == "RGB" and self.depth == 8 and self.changed is None:
             return dataclasses.replace(self, pixels=after)
         touched = (after != before).any(axis=2, keepdims=True) | (mask > 0)[..., None]
+        changed = None if self.changed is None else self.changed | touched[..., 0]
         hidden = _from_rgb(after, self.mode)
         color = self._color()
         if self.depth == 16:  # the low byte fades out with the mask, so that no edge shows and no detail is kept
@@ -124,7 +128,7 @@ class Frame:
             hidden = np.clip(hidden.astype(np.int32) * 257 + kept, 0, 65535).astype(np.uint16)
         pixels = self.pixels.copy()
         np.copyto(pixels[..., : color.shape[2]], hidden, where=touched)
-        return dataclasses.replace(self, pixels=pixels)
+        return dataclasses.replace(self, pixels=pixels, changed=changed)
 
 
 def _to_8_bit(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -385,14 +389,18 @@ def _frame(page: PillowImage.Image, *, upright_already: bool) -> Frame:
     page.load()
     duration = page.info.get("duration")
     mode = page.mode
-    if mode == "P" or (mode in ("RGB", "L", "1") and "transparency" in page.info):
+    if mode in ("L", "1") and "transparency" in page.info and page.format == "PNG":
+        mode = "LA"  # a profile for grey fits no other colours
+    elif mode == "P" or (mode in ("RGB", "L", "1") and "transparency" in page.info):
         mode = "RGBA" if "transparency" in page.info or (page.palette and page.palette.mode == "RGBA") else "RGB"
-    elif mode in ("1", "PA"):
+    if mode in ("1", "PA"):
         mode = {"1": "L", "PA": "RGBA"}[mode]
-    elif mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+    if mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
         raise UnreadableImage(f"pictures of mode {mode} are not supported; convert it to RGB")
     pixels = np.asarray(page.convert(mode) if mode != page.mode else page)
-    return Frame(upright(pixels.reshape(*pixels.shape[:2], -1), orientation), mode, duration)  # type: ignore[arg-type]
+    pixels = upright(pixels.reshape(*pixels.shape[:2], -1), orientation)
+    changed = np.zeros(pixels.shape[:2], np.bool_) if page.format == "GIF" else None
+    return Frame(pixels, mode, duration, changed)  # type: ignore[arg-type]
 
 
 def _deep_frames(
@@ -413,6 +421,8 @@ def _deep_frames(
     if not pages or any(page.dtype != np.uint16 for page in pages):
         raise UnreadableImage("16-bit pictures of this kind cannot be read; convert it to 16-bit RGB")
     deep = [np.asarray(page, np.uint16) for page in pages]
+    if image.format == "PNG" and data[PNG_TYPE] == 4:  # grey with alpha, of whose grey OpenCV makes three channels
+        deep = [page[..., [0, 3]] for page in deep]
     turned = 1 if image.format == "TIFF" else orientation  # OpenCV turns TIFF itself
     return tuple(_deep_frame(page, turned) for page in deep)
 
@@ -566,12 +576,13 @@ def encode_photo(
 
 
 def _encoded(photo: Photo, form: str, quality: int | None, *, keep_metadata: bool, software: str) -> bytes:
-    exif = PillowImage.Exif()
+    kept = PillowImage.Exif()
     if keep_metadata and photo.exif:
-        exif.load(photo.exif)
-        for tag in KEPT_TAGS:
-            if tag in exif:
-                exif[tag] = _as_bytes(exif[tag])
+        kept.load(photo.exif)
+    exif = PillowImage.Exif() if form == "TIFF" else kept  # libtiff writes no directory in a directory: no lens, no exposure
+    for tag in KEPT_TAGS:
+        if tag in kept:
+            exif[tag] = _as_bytes(kept[tag])
     exif[Base.Software] = software
     if photo.frames[0].depth == 16:
         return (_deep_png if form == "PNG" else _deep_tiff)(photo, exif)
@@ -620,6 +631,11 @@ def _pictures(photo: Photo, form: str) -> Iterator[PillowImage.Image]:
     for frame in photo.frames:
         if frame.mode not in can.modes:
             frame = _as_mode(frame, "RGBA" if frame.mode == "LA" else "RGB")
+        if form == "GIF" and frame.changed is not None:
+            opaque = frame.pixels[..., 3] > 0 if frame.mode == "RGBA" else np.ones_like(frame.changed)
+            if picture := in_palette(frame.rgb(), opaque, frame.changed):
+                yield picture
+                continue
         yield PillowImage.fromarray(
             np.ascontiguousarray(frame.pixels.squeeze(2) if frame.mode == "L" else frame.pixels), frame.mode
         )
@@ -651,6 +667,8 @@ def _animation(photo: Photo, form: str, pictures: list[PillowImage.Image]) -> di
         options["duration"] = [round(value or 0) for value in durations]
     if photo.loop is not None:
         options["loop"] = photo.loop
+    elif photo.format == "GIF" and form in ("PNG", "WEBP"):
+        options["loop"] = 1  # what a GIF does that does not say; these would go on for ever
     if form == "GIF" and photo.frames[0].mode == "RGBA":
         options["disposal"] = 2
     return options
@@ -680,18 +698,27 @@ def _deep_png(photo: Photo, exif: PillowImage.Exif) -> bytes:
     import cv2
 
     pixels = photo.frames[0].pixels
-    if pixels.shape[2] == 2:  # OpenCV writes no grey with alpha
-        pixels = pixels[..., [0, 0, 0, 1]]
-    elif pixels.shape[2] > 2:
-        pixels = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
-    ok, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels))
-    if not ok:
-        raise UnreadableImage("the 16-bit picture cannot be written")
-    data = encoded.tobytes()
+    if pixels.shape[2] == 2:
+        data = _grey_with_alpha(pixels)
+    else:
+        order = [0] if pixels.shape[2] == 1 else [2, 1, 0, 3][: pixels.shape[2]]
+        ok, encoded = cv2.imencode(".png", np.ascontiguousarray(pixels[..., order]))
+        if not ok:
+            raise UnreadableImage("the 16-bit picture cannot be written")
+        data = encoded.tobytes()
     extra = _png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
     if photo.icc_profile:
         extra = _png_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(photo.icc_profile)) + extra
     return data[:PNG_HEAD] + extra + data[PNG_HEAD:]
+
+
+def _grey_with_alpha(pixels: NDArray[np.uint16]) -> bytes:
+    """Return H x W x 2 as a PNG, which OpenCV and Pillow write with more channels or fewer bits."""
+    height, width = pixels.shape[:2]
+    lines = pixels.astype(">u2").reshape(height, -1).view(np.uint8)
+    filtered = np.pad(lines, ((0, 0), (1, 0)))  # each line begins with the number of its filter: none
+    head = _png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 4, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + _png_chunk(b"IDAT", zlib.compress(filtered.tobytes())) + _png_chunk(b"IEND", b"")
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:

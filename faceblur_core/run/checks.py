@@ -63,9 +63,9 @@ def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
 
 
 def _outside(box: Sequence[float], height: int, width: int) -> bool:
-    """Return whether a box lies outside the picture, where there is nothing to hide: a face that has just left a video."""
+    """Return whether a box holds nothing of the picture that could be hidden: a face that has just left a video."""
     x1, y1, x2, y2 = box
-    return x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height
+    return x2 <= max(x1, 0) or y2 <= max(y1, 0) or x1 >= width or y1 >= height
 
 
 def _changed(box: Sequence[float], before: Image, after: Image, mask: Mask) -> bool:

@@ -1,6 +1,7 @@
 """YOLO in ONNX files: the frame against Ultralytics' own, boxes beside those of the method yolo, decoding by hand, refusals."""
 
 import ast
+import os
 import subprocess
 import sys
 
@@ -251,6 +252,28 @@ def test_files_that_are_no_models_are_one_line(tmp_path):
     (tmp_path / "noise.onnx").write_bytes(b"noise")
     with pytest.raises(FaceblurError, match="is no ONNX model"):
         make(tmp_path / "noise.onnx")
+
+
+def test_what_lies_in_the_bars_is_no_face(tmp_path):
+    detector, frame = make(network(tmp_path / "n.onnx"), imgsz=64), frames.fitted(64, 50, 64)
+    assert frame.left > 3
+    boxes = np.float32([[1, 30, 2, 10], [32, 30, 20, 20]])  # centres and sizes, the first in the bar on the left
+    output = np.concatenate([boxes.T, np.full((detector._classes, 2), 0.9, np.float32)])
+    assert len(detector.decoded(output, frame)) == 1
+
+
+def test_nothing_is_told_to_the_runtimes_maker(tmp_path):
+    """ONNX Runtime would queue events in the home folder, with an identity of the machine, and send them."""
+    weights, home = network(tmp_path / "n.onnx"), tmp_path / "home"
+    home.mkdir()
+    code = (
+        "from faceblur_yolo_onnx.detector import YoloOnnxDetector; import numpy as np\n"
+        f"print(len(YoloOnnxDetector(weights={str(weights)!r}, imgsz=64)(np.zeros((64, 64, 3), np.uint8))))"
+    )
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "ORT_"))}
+    environment = {**kept, "HOME": str(home), "TMPDIR": str(home)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+    assert not list(home.rglob("*"))
 
 
 def test_it_needs_neither_torch_nor_ultralytics(tmp_path):

@@ -100,7 +100,7 @@ class YoloOnnxDetector:
         centre, half = output[:2, chosen].T, output[2:4, chosen].T / 2
         found = Detections(np.concatenate([centre - half, centre + half], axis=1), score[chosen]).nms(self.iou)
         kept = found.select(range(min(len(found), self.max_det)))
-        return Detections(frame.to_photo(kept.boxes), kept.scores)
+        return Detections(frame.to_photo(kept.boxes), kept.scores).with_area()  # some lay in the bars
 
 
 def _session(path: Path, threads: int) -> Any:

@@ -97,7 +97,8 @@ class YoloDetector:
         found = self._predict(bgr, imgsz).boxes
         boxes, index = found.xyxy.cpu().numpy(), found.cls.cpu().numpy().astype(int)
         person = np.isin(index, self._persons)
-        return Detections(np.where(person[:, None], head_part(boxes, self.head), boxes), found.conf.cpu().numpy())
+        boxes = np.where(person[:, None], head_part(boxes, self.head), boxes)
+        return Detections(boxes, found.conf.cpu().numpy()).with_area()  # some lay in the bars around the photo
 
 
 def choose_classes(names: Mapping[int, str], wanted: Sequence[str] | None) -> tuple[list[int], list[int]]:
