@@ -246,6 +246,11 @@ def test_only_what_is_new_is_done_again(page, pictures):
     assert page.one("grow-value").text == "2.0"
     page.start()
     assert [name for name, _ in page.captions()] == ["yunet+solid mask.grow=2.0", "crowd"]
+    Select(page.one("obfuscator")).select_by_value("blur")  # back to what was first
+    page.browser.execute_script("arguments[0].value = 1.4", page.one("grow"))
+    page.start()
+    assert page.status == "Everything was done before." and [name for name, _ in page.captions()] == ["yunet+blur", "crowd"]
+    assert page.all(".slider .after")[0].get_attribute("src") == source and len(page.all(".tools a")) == 2
     page.one("clear").click()
     assert not page.all("article") and not page.all("#photos li") and not page.one("start").is_enabled()
 

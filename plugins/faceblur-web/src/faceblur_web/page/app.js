@@ -133,7 +133,7 @@ function remove(photo) {
 function forget(photo) {
   URL.revokeObjectURL(photo.url);
   photo.article?.remove();
-  for (const result of photo.results.values()) if (result.url) URL.revokeObjectURL(result.url);
+  for (const result of photo.results.values()) URL.revokeObjectURL(result.url);
 }
 
 function refresh() {
@@ -155,7 +155,7 @@ async function start() {
   for (const photo of photos) {
     const wanted = forFile(chosen(), photo);
     layOut(photo, wanted);
-    for (const want of wanted) if (!photo.results.get(want.key)?.blob) tasks.push([photo, want]);
+    for (const want of wanted) if (!photo.results.has(want.key)) tasks.push([photo, want]);
   }
   stopper = new AbortController();
   showPhotos();
@@ -260,7 +260,10 @@ function layOut(photo, wanted) {
   photo.figures = new Map(wanted.map((want) => [want.key, known.get(want.key) ?? element("figure", { className: "result" })]));
   const figures = [...photo.figures.values()];
   for (const figure of figures) figure.classList.toggle("only", figures.length === 1);
-  for (const want of wanted) if (!photo.results.get(want.key)?.blob) blank(photo.figures.get(want.key), want);
+  for (const want of wanted) {
+    if (!photo.results.has(want.key)) blank(photo.figures.get(want.key), want);
+    else if (!known.has(want.key)) show(photo, want); // chosen before the last time
+  }
   const grid = element("div", { className: "figures" }, ...figures);
   if (photo.article) {
     photo.article.querySelector(".figures").replaceWith(grid);
@@ -346,7 +349,7 @@ const fileName = (photo, want, result) => `${stem(photo)}-${plain(want.key)}${en
 
 /** Return [photo, key, result] of every result that is on the page. */
 function shown() {
-  return photos.flatMap((photo) => [...(photo.figures?.keys() ?? [])].filter((key) => photo.results.get(key)?.blob).map((key) => [photo, key, photo.results.get(key)]));
+  return photos.flatMap((photo) => [...(photo.figures?.keys() ?? [])].filter((key) => photo.results.has(key)).map((key) => [photo, key, photo.results.get(key)]));
 }
 
 async function downloadAll() {
