@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -85,6 +86,15 @@ def _serving(folder: Path, *options: str) -> Iterator[Server]:
         process.terminate()
         process.wait(timeout=30)
         process.stdout.close()
+
+
+@pytest.fixture
+def cores():
+    """Let crashes leave a core file, so that a test sees who forbids it."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, before)
 
 
 @pytest.fixture(scope="module")

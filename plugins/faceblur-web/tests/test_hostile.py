@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import os
 import random
+import resource
 import socket
 import time
 import zlib
@@ -182,6 +183,10 @@ def test_pictures_made_to_swell_take_no_memory(small):
     for body in bodies * 3:
         assert fits(httpx.post(f"{small.url}/v1/anonymize?method=yunet", content=body, timeout=60))
     assert small.memory() - before < 300e6
+
+
+def test_a_crash_leaves_no_core_file_with_photos(cores, start_server):
+    assert resource.prlimit(start_server("--method=haar").process.pid, resource.RLIMIT_CORE) == (0, 0)
 
 
 def test_the_log_says_nothing_of_photos(small):

@@ -62,7 +62,9 @@ def serve(
     from faceblur_web.allowed import Catalogue
     from faceblur_web.app import make_app
     from faceblur_web.limits import Limits
+    from faceblur_web.private import leave_no_core
 
+    leave_no_core()
     token = _token(token, host)
     catalogue = Catalogue(frozenset(methods) or None)
     catalogue.check()

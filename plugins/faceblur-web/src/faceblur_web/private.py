@@ -1,4 +1,4 @@
-"""A folder of the server's own for videos, which are too large for memory.
+"""What nobody else sees: a folder of the server's own for videos, which are too large for memory, and no traces of crashes.
 
 An upload lies there as a file without a name, which the system frees when nobody has it open, however the server ends. Only
 what is being written has a name; the next server removes what one that was killed has left.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -50,6 +51,11 @@ def taken_out(path: Path) -> BinaryIO:
     file = open(path, "rb", buffering=0)  # noqa: SIM115 - it is closed when the result is
     path.unlink()
     return file
+
+
+def leave_no_core() -> None:
+    """Let the system write no file of this process's memory if it crashes: there are faces in it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def remove_left_behind() -> None:

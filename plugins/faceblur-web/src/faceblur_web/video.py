@@ -20,6 +20,7 @@ from typing import Any, TextIO
 from faceblur_core.errors import FaceblurError
 from faceblur_core.service import ServedVideo, VideoLimits, VideoMethod, VideoWish
 from faceblur_web.allowed import CLIENTS, Wanted
+from faceblur_web.private import leave_no_core
 
 MEMORY = 8 * 2**30  #: bytes that the process may ask for
 SAID_EVERY = 0.2  #: seconds
@@ -88,7 +89,7 @@ def _say(said: TextIO, **message: Any) -> None:
 
 def _restrict() -> None:
     """Let what is wrong with a video end this process alone, and leave nothing of it behind."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would show faces
+    leave_no_core()
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most), most))
     with contextlib.suppress(OSError):  # Linux: where memory runs out all the same, this process goes first
