@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import tempfile
@@ -64,6 +65,12 @@ def until(client, address, *states, seconds=120):
         assert time.monotonic() < end and "state" in said, said
         time.sleep(0.05)
     return said
+
+
+def until_it_moves(client, address):
+    """Ask until some of the video is done."""
+    while not until(client, address, "working")["progress"]:
+        time.sleep(0.05)
 
 
 def lying_about(folder):
@@ -241,6 +248,21 @@ def test_a_process_that_crashes_costs_its_job_alone(client, long, clip, folder, 
     assert until(client, begin(client, clip), "done")
 
 
+def test_the_process_of_a_video_knows_no_token_and_cannot_take_the_machine_with_it(client, long, monkeypatch, cores):
+    monkeypatch.setenv("FACEBLUR_TOKEN", "a-token-for-the-tests")
+    monkeypatch.setenv("FACEBLUR_OTHER", "is handed on")
+    address = begin(client, long)
+    until_it_moves(client, address)
+    [job] = jobs_of(client)
+    child = job.process.pid
+    environment = Path(f"/proc/{child}/environ").read_text()
+    assert "FACEBLUR_OTHER=is handed on" in environment and "TOKEN" not in environment
+    assert resource.prlimit(child, resource.RLIMIT_CORE) == (0, 0)
+    assert resource.prlimit(child, resource.RLIMIT_DATA)[0] == 8 * 2**30
+    assert Path(f"/proc/{child}/oom_score_adj").read_text() == "1000\n"
+    client.delete(address)
+
+
 @pytest.mark.parametrize(
     ("limits", "message"), [(Limits(silence=0.05), "made no progress"), (Limits(work=0.05), "longer than 1.38889e-05 hours")]
 )
@@ -341,9 +363,7 @@ def test_a_server_that_is_killed_takes_its_process_and_the_uploads_with_it(start
     server = start_server("--method=yunet")
     address = httpx.post(f"{server.url}/v1/jobs?method=yunet", content=long, timeout=60).headers["location"]
     with httpx.Client(base_url=server.url, timeout=60) as client:
-        until(client, address, "working")
-        while not client.get(address).json()["progress"]:
-            time.sleep(0.05)
+        until_it_moves(client, address)
     children = subprocess.run(["ps", "--ppid", str(server.process.pid), "-o", "pid="], capture_output=True, text=True)
     [child] = [int(number) for number in children.stdout.split()]
     server.process.kill()
