@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -300,6 +301,17 @@ def test_a_full_disk_is_said_to_be_busy(client, clip, monkeypatch, folder):
     assert answer.status_code == 503 and answer.headers["retry-after"] == "60"
     monkeypatch.setattr(PrivateFolder, "free", lambda _: 1000)
     assert client.post("/v1/jobs?method=yunet", content=clip).status_code == 503
+
+
+def test_a_folder_that_somebody_removed_is_made_anew(client, clip, folder):
+    for path in folder.glob(f"{PREFIX}*"):
+        shutil.rmtree(path)
+    assert until(client, begin(client, clip), "done")
+    shutil.rmtree(folder)
+    answer = client.post("/v1/jobs?method=yunet", content=clip)
+    assert answer.status_code == 503 and answer.headers["retry-after"] == "60"
+    folder.mkdir()
+    assert until(client, begin(client, clip), "done")
 
 
 def test_the_end_of_the_server_is_the_end_of_all(make_client, long, clip, folder):

@@ -62,6 +62,16 @@ class Job:
         return (time.monotonic() - began) * (1 - self.progress) / (self.progress - share)
 
 
+@contextlib.contextmanager
+def _busy_without_files() -> Iterator[None]:
+    """:raises Busy: if the system makes no file, which is logged"""
+    try:
+        yield
+    except OSError as error:
+        _log.warning("no file for a video can be made: %s", error.strerror)
+        raise Busy(60) from None
+
+
 class Jobs:
     """All jobs of a server."""
 
@@ -97,13 +107,23 @@ class Jobs:
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
         """Keep a place for a job whose upload is on its way. :raises Busy: if there is none, or no room for its bytes"""
-        if self._arriving + len(self._jobs) >= self._limits.jobs or self.folder.free() < self._limits.video_bytes:
+        if self._arriving + len(self._jobs) >= self._limits.jobs or self._room() < self._limits.video_bytes:
             raise Busy(self._patience())
         self._arriving += 1
         try:
             yield
         finally:
             self._arriving -= 1
+
+    def _room(self) -> int:
+        """Return how many bytes there is room for, in a new folder if somebody removed ours. :raises Busy: if none can be made"""
+        with _busy_without_files():
+            with contextlib.suppress(FileNotFoundError):
+                return self.folder.free()
+            _log.warning("the folder for videos was removed; a new one is made")
+            gone, self._folder = self.folder, PrivateFolder()
+            gone.remove()
+            return self.folder.free()
 
     def _patience(self) -> int:
         left = [job.seconds_left for job in self._jobs.values() if job.seconds_left is not None]
@@ -126,11 +146,8 @@ class Jobs:
 
     def nameless(self) -> BinaryIO:
         """Return a file for an upload. :raises Busy: if none can be made"""
-        try:
+        with _busy_without_files():
             return self.folder.nameless()
-        except OSError as error:
-            _log.warning("no file for a video can be made: %s", error.strerror)
-            raise Busy(60) from None
 
     def note_sent(self, job: Job, start: int, end: int) -> None:
         """Note that bytes of a result were sent."""
