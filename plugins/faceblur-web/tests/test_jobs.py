@@ -99,6 +99,7 @@ def test_a_video_is_sent_asked_for_fetched_and_forgotten(client, clip, folder, t
         place = np.s_[100:140, 38 + 3 * t : 76 + 3 * t]
         assert np.abs(before[place].astype(int) - after[place]).mean() > 12
     assert videos.packets(tmp_path / "in.mp4", "audio") == videos.packets(tmp_path / "out.mp4", "audio")
+    assert client.delete(address).status_code == 204
     assert client.get(address).json() == client.get(f"{address}/result").json() == client.delete(address).json() == GONE
 
 
@@ -134,9 +135,10 @@ def test_a_result_is_fetched_in_parts_and_is_there_until_the_last(client, clip):
     assert len(first.content) == 1000 and first.content[500:] == middle.content[:500]
     for nonsense, code in ((f"bytes={size}-", 416), ("bytes=9-3", 416), ("bytes=-0", 416)):
         assert part(nonsense).status_code == code
+    [job] = jobs_of(client)
+    assert not job.delivered
     rest = part(f"bytes={size - 100}-")
-    assert rest.content == last.content
-    assert client.get(address).json() == GONE
+    assert rest.content == last.content and job.delivered
 
 
 @pytest.mark.parametrize("asked", ["", "bytes=-", "lines=1-2", "bytes=0-1,5-6", "bytes=x-9"])
@@ -290,6 +292,23 @@ def test_a_result_that_nobody_fetches_is_deleted(client, clip):
     while client.get(address).status_code != 404 and time.monotonic() < end:  # asking does not keep it
         time.sleep(0.1)
     assert client.get(address).status_code == 404 and result.closed
+
+
+def test_a_result_that_was_lost_on_its_way_is_fetched_again_for_a_minute_and_keeps_no_place(make_client, clip):
+    client = make_client(Limits(jobs=1))
+    address = begin(client, clip)
+    until(client, address, "done")
+    assert client.post("/v1/jobs?method=yunet", content=clip).status_code == 503
+    sent = client.get(f"{address}/result").content
+    other = begin(client, b"x")
+    assert client.get(f"{address}/result").content == sent and client.get(address).json()["state"] == "done"
+    [job, _] = jobs_of(client)
+    result, job.delivered = job.result, job.delivered - Limits().again
+    end = time.monotonic() + 30
+    while client.get(address).status_code != 404 and time.monotonic() < end:
+        time.sleep(0.1)
+    assert client.get(f"{address}/result").json() == GONE and result.closed
+    assert client.get(other).status_code == 200
 
 
 def test_a_full_disk_is_said_to_be_busy(client, clip, monkeypatch, folder):

@@ -8,6 +8,7 @@ import zipfile
 from importlib.resources import files
 
 import av
+import httpx
 import numpy as np
 import pytest
 import videos
@@ -297,6 +298,23 @@ def test_a_video_is_uploaded_watched_and_downloaded(page, pictures, downloads, t
     for t, (was, now) in enumerate(zip(before, after, strict=True)):
         assert np.abs(was.astype(int) - now)[100:140, 38 + 3 * t : 76 + 3 * t].mean() > 12
     assert page.errors() == []
+
+
+def test_a_result_that_gets_lost_is_fetched_again_and_then_deleted(page, server, pictures):
+    page.browser.execute_script("""
+        const open = XMLHttpRequest.prototype.open;
+        window.asked = [];
+        XMLHttpRequest.prototype.open = function (verb, url) {
+          if (url.endsWith("/result")) asked.push(url);
+          open.call(this, verb, url.endsWith("/result") && asked.length === 1 ? "http://localhost:1/lost" : url);
+        };
+    """)
+    page.add(pictures / "walk.webm")
+    page.start()
+    assert page.status == "Done: 1 video, up to 1 face found."
+    first, second = page.browser.execute_script("return window.asked")
+    assert first == second
+    page.until(lambda: httpx.get(f"{server.url}/{first.removesuffix('/result')}").status_code == 404, 10)
 
 
 def test_sound_and_subtitles_of_a_video_can_be_left_out(page, pictures, downloads):

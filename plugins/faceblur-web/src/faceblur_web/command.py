@@ -52,8 +52,8 @@ def serve(
 ) -> None:
     """Serve a web page and a REST API that anonymize photos and videos.
 
-    Photos stay in memory and are forgotten when they are answered. Videos lie in files without a name until they are fetched,
-    in the folder that TMPDIR names. Nothing else is written, no picture and no name is logged.
+    Photos stay in memory and are forgotten when they are answered. Videos lie in files without a name until a minute after
+    they are fetched, in the folder that TMPDIR names. Nothing else is written, no picture and no name is logged.
 
     \b
     faceblur serve                               # http://127.0.0.1:8000, for this machine alone

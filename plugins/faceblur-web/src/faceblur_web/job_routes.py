@@ -64,7 +64,7 @@ def add_jobs(app: FastAPI, catalogue: Catalogue, limits: Limits, jobs: Jobs) -> 
         "/v1/jobs/{job}/result", response_class=Response, responses={**_RESULT, **errors(401, 403, 404, 409, 416, 421, 422, 503)}
     )
     async def result(request: Request, job: Name) -> Response:
-        """Return the video. When all of it was sent, in one answer or in parts in order, it is deleted."""
+        """Return the video. It is deleted a minute after all of it was sent, in one answer or in parts in order, or by DELETE."""
         found = jobs.get(job)
         if found.result is None:
             raise Refused(409, found.error or "the video is not done yet")
@@ -106,7 +106,7 @@ def _span(asked: str, size: int) -> tuple[int, int] | None:
 
 
 class _Delivery(Response):
-    """Sends a result, whole or in part, and drops the job when all of it was sent."""
+    """Sends a result, whole or in part, and notes what was sent."""
 
     def __init__(self, jobs: Jobs, job: Job, span: tuple[int, int] | None) -> None:
         size = job.facts["bytes"]
@@ -127,20 +127,17 @@ class _Delivery(Response):
         file = os.dup(self._job.result.fileno())  # its own, for the job may be dropped while it is sent
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if await self._send(file, Request(scope, receive), send):
-                self._jobs.drop(self._job)
+            await self._send(file, Request(scope, receive), send)
         finally:
             os.close(file)
 
-    async def _send(self, file: int, request: Request, send: Send) -> bool:
-        """Send the bytes; return whether nothing is left to be sent."""
+    async def _send(self, file: int, request: Request, send: Send) -> None:
         at = self._start
         while at < self._end:
             piece = await asyncio.to_thread(os.pread, file, min(PIECE, self._end - at), at)
             more = at + len(piece) < self._end
             await send({"type": "http.response.body", "body": piece, "more_body": more})
             if more and await request.is_disconnected():
-                return False
+                return
             at += len(piece)
             self._jobs.note_sent(self._job, self._start, at)
-        return self._job.sent == self._job.facts["bytes"]

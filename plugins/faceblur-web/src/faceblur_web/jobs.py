@@ -1,7 +1,7 @@
 """Videos that wait, are in work or are ready: one process at a time works, and everything ends by itself.
 
-A job is known by a name that nobody can guess. Its upload is freed as soon as nobody works on it, its result when it was
-delivered, and both when nobody asks for the job any more.
+A job is known by a name that nobody can guess. Its upload is freed as soon as nobody works on it, its result a
+minute after it was delivered, for nobody knows whether all that was sent arrived, and both when nobody asks for the job any more.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class Job:
     changed: float = 0.0  #: when it began or ended
     heard: float = 0.0  #: when its process last said something
     first: tuple[float, float] = (0.0, 0.0)  #: when it first told of progress, and how much: until then it loads models
-    sent: int = 0  #: so many bytes of the result, from the first, are with the client
+    sent: int = 0  #: so many bytes of the result, from the first, were handed to the system
+    delivered: float = 0.0  #: when all of them last were
 
     @property
     def seconds_left(self) -> float | None:
@@ -107,7 +108,8 @@ class Jobs:
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
         """Keep a place for a job whose upload is on its way. :raises Busy: if there is none, or no room for its bytes"""
-        if self._arriving + len(self._jobs) >= self._limits.jobs or self._room() < self._limits.video_bytes:
+        held = sum(not job.delivered for job in self._jobs.values())
+        if self._arriving + held >= self._limits.jobs or self._room() < self._limits.video_bytes:
             raise Busy(self._patience())
         self._arriving += 1
         try:
@@ -150,10 +152,12 @@ class Jobs:
             return self.folder.nameless()
 
     def note_sent(self, job: Job, start: int, end: int) -> None:
-        """Note that bytes of a result were sent."""
+        """Note that bytes of a result were sent; with all of them the job is delivered and gives its place away."""
         job.asked = time.monotonic()
         if start <= job.sent:
             job.sent = max(job.sent, end)
+        if job.sent == job.facts["bytes"]:
+            job.delivered = job.asked
 
     def ahead(self, job: Job) -> int | None:
         """Return how many jobs come before one that waits."""
@@ -180,7 +184,8 @@ class Jobs:
         now, limits = time.monotonic(), self._limits
         for job in list(self._jobs.values()):
             ended = job.state in ("done", "failed")
-            if now - job.asked > limits.forgotten or (ended and now - job.changed > limits.kept):
+            kept = ended and now - job.changed > limits.kept
+            if kept or now - job.asked > limits.forgotten or (job.delivered and now - job.delivered > limits.again):
                 self.drop(job)
             elif job.state == "working" and now - job.changed > limits.work:
                 self._end(job, f"it took longer than {limits.work / 3600:g} hours")

@@ -27,10 +27,11 @@ class Limits:
     patience: float = 20  #: seconds for the next bytes of a request, or until a client takes more of an answer
     video_megabytes: int = 500  #: of one upload
     video_minutes: float = 10
-    jobs: int = 8  #: videos on their way, waiting, in work or ready
+    jobs: int = 8  #: videos on their way, waiting, in work or ready, until they are delivered
     video_pixels: int = 9_000_000  #: of one picture: 4K
     forgotten: float = 300  #: seconds without a question until a job is given up
     kept: float = 900  #: seconds for which a result is kept
+    again: float = 60  #: seconds for which it can be fetched again after all of it was sent
     work: float = 3 * 3600  #: seconds that one video may be in work
     silence: float = 300  #: seconds without progress until it is given up
 

@@ -125,7 +125,7 @@ class Made(BaseModel):
 
 
 class JobState(BaseModel):
-    """How far a video is. A job that was delivered, cancelled or given up is no more: 404."""
+    """How far a video is. A job that was cancelled, given up, or delivered a minute ago is no more: 404."""
 
     id: str = Field(description="Whoever knows it can fetch and cancel the job.")
     state: Literal["waiting", "working", "done", "failed"]

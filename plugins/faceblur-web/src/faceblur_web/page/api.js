@@ -45,13 +45,9 @@ export async function anonymizeVideo(file, { method, settings, dropped }, signal
   try {
     const { result: made } = await finished(url, signal, progress);
     progress("fetching", 1);
-    const fetched = await send("GET", `${url}/result`, null, signal);
-    if (fetched.status !== 200) throw new Error(await message(fetched));
-    return { blob: fetched.response, faces: made.tracks, share: made.masked_share, ms: null, notes: made.notes };
-  } catch (error) {
-    cancel(url);
-    throw error;
+    return { blob: await fetched(`${url}/result`, signal), faces: made.tracks, share: made.masked_share, ms: null, notes: made.notes };
   } finally {
+    cancel(url); // the server has nothing to keep it for, however this ended
     running.delete(url);
   }
 }
@@ -59,6 +55,14 @@ export async function anonymizeVideo(file, { method, settings, dropped }, signal
 const running = new Set(); // addresses of jobs
 const cancel = (url) => fetch(url, { method: "DELETE", headers: authorization(), keepalive: true }).catch(() => {});
 addEventListener("pagehide", () => running.forEach(cancel));
+
+/** Return the result of a job; if the connection breaks, it is asked for once more. */
+async function fetched(url, signal) {
+  const ask = () => send("GET", url, null, signal);
+  const request = await ask().catch((error) => (signal.aborted ? Promise.reject(error) : ask()));
+  if (request.status !== 200) throw new Error(await message(request));
+  return request.response;
+}
 
 /** Ask for a job until it is done; return what is said of it then. */
 async function finished(url, signal, progress) {
