@@ -1,11 +1,12 @@
 """Anonymize sample photos by every light method, lay the results out in one picture, and compare the methods.
 
-Run by ``make demo``. Usage: python examples/demo.py FOLDER [METHOD …]. The photos are those of the built-in test set
+Run by ``make demo``. The photos are those of the built-in test set
 ``samples``: NASA's portrait of an astronaut in many places, and pictures without a face, all from scikit-image.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -86,4 +87,8 @@ def main(output: Path, methods: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:] or list(METHODS)))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="where everything is written")
+    parser.add_argument("methods", metavar="METHOD", nargs="*", default=list(METHODS), help="default: all that are light")
+    asked = parser.parse_args()
+    sys.exit(main(asked.folder, asked.methods))

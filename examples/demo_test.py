@@ -32,6 +32,12 @@ def test_the_demo_hides_the_faces_compares_and_leaves_the_cat(tmp_path):
     assert "samples-v1   haar " in done.stdout
 
 
+def test_the_demo_says_what_it_needs():
+    done = subprocess.run([sys.executable, str(HERE / "demo.py")], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("usage: demo.py") and "FOLDER" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     """An environment in which the template is installed from its own folder, beside everything else."""
