@@ -406,6 +406,20 @@ def test_without_it_the_page_asks(browser, locked):
     page.one("token").send_keys(locked.address.partition("token=")[2], Keys.ENTER)
     page.until(lambda: page.visible("work"))
     assert page.all("#methods input")
+    browser.execute_script("sessionStorage.clear()")
+
+
+def test_the_token_is_taken_where_the_page_already_asks_for_it(browser, locked):
+    page = Page(browser, locked.url)
+    assert page.visible("unlock")
+    browser.get(locked.address)  # the same page, which is not loaded again
+    page.until(lambda: page.visible("work") and not page.visible("unlock"), 10)
+    methods = len(page.all("#methods input"))
+    assert methods and "token" not in browser.current_url
+    browser.get(locked.address)
+    page.until(lambda: "token" not in browser.current_url, 10)
+    assert len(page.all("#methods input")) == methods
+    browser.execute_script("sessionStorage.clear()")
 
 
 def test_the_page_asks_no_other_host(browser, server):

@@ -7,12 +7,13 @@ const MOST_MISSED = 20; // answers in a row
 
 export class Denied extends Error {}
 
-/** Take the token out of the address (#token=…), so that it stays in no history. */
+/** Take the token out of the address (#token=…), so that it stays in no history; return whether there is one. */
 export function takeToken() {
   const found = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (!found) return;
+  if (!found) return false;
   setToken(found);
   history.replaceState(null, "", location.pathname);
+  return true;
 }
 
 export const setToken = (token) => sessionStorage.setItem(KEY, token);

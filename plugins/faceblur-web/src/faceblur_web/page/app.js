@@ -393,5 +393,7 @@ $("grow").addEventListener("input", () => { $("grow-value").textContent = Number
 $("large").addEventListener("click", (event) => event.target === $("large") && $("large").close());
 $("unlock").addEventListener("submit", (event) => { event.preventDefault(); setToken($("token").value.trim()); open(); });
 
+addEventListener("hashchange", () => takeToken() && !$("unlock").hidden && open()); // the address, opened where the page is open
+
 takeToken();
 open().catch((error) => { $("work").hidden = false; say(error.message, true); });
