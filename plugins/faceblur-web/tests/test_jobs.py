@@ -322,6 +322,28 @@ def test_a_full_disk_is_said_to_be_busy(client, clip, monkeypatch, folder):
     assert client.post("/v1/jobs?method=yunet", content=clip).status_code == 503
 
 
+FULL = """
+import errno
+from faceblur_core.errors import FaceblurError
+from faceblur_web import video
+def run(*_):
+    raise FaceblurError("/folder/video.mp4 cannot be written") from OSError(errno.ENOSPC, "No space left on device")
+video.Task.run = run
+video.main()
+"""
+
+
+def test_a_disk_that_fills_while_a_video_is_written_is_told_as_what_it_is(client, clip, monkeypatch, caplog):
+    start = subprocess.Popen
+
+    def as_if_full(command, **how):
+        return start([*command[:2], "-c", FULL, command[-1]], **how)
+
+    monkeypatch.setattr(subprocess, "Popen", as_if_full)
+    said = until(client, begin(client, clip), "failed")
+    assert said["error"] == "the server's disk is full; try again later" and "cannot be written" in caplog.text
+
+
 def test_a_folder_that_somebody_removed_is_made_anew(client, clip, folder):
     for path in folder.glob(f"{PREFIX}*"):
         shutil.rmtree(path)

@@ -273,7 +273,8 @@ class Jobs:
             self._fail(job, said["error"])
         elif not job.dropped:
             _log.warning("a video failed: %s %s", said.get("error", f"its process ended with code {code}"), said.get("cause", ""))
-            self._fail(job, "the method failed on this video")
+            full = "the server's disk is full; try again later"
+            self._fail(job, full if said.get("full") else "the method failed on this video")
 
     def _fail(self, job: Job, why: str) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import resource
@@ -72,6 +73,7 @@ def main() -> None:
                 said,
                 error=error.message,
                 whose="client" if isinstance(error, CLIENTS) else "server",
+                full=getattr(error.__cause__, "errno", None) == errno.ENOSPC,
                 cause=str(error.__cause__ or ""),
             )
         else:
