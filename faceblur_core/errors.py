@@ -51,3 +51,12 @@ class TooLarge(UnreadableImage):
     def with_option(self) -> str:
         """Return the message for commands that can be told how many are."""
         return f"{self.message} (--max-megapixels)"
+
+
+def pass_on(error: BaseException) -> None:
+    """Raise what nothing that was called can have meant: the user's interruption. Anything else is a failure of what was called.
+
+    A stranger's code may raise what is no :class:`Exception`: ``SystemExit``, or the panic of a library in Rust.
+    """
+    if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+        raise error

@@ -65,8 +65,10 @@ class Component:
     weights: tuple[Weights, ...] = ()  #: model files that it may load, the default's first
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ValueError(f"component name {self.name!r} must be lower-case letters, digits, '-', '_' and '.'")
+        if not _NAME.fullmatch(self.name) or self.name.endswith((".yaml", ".yml")):
+            raise ValueError(
+                f"component name {self.name!r} must be lower-case letters, digits, '-', '_' and '.', and no YAML file's"
+            )
         if not _FACTORY.fullmatch(self.factory):
             raise ValueError(f"component {self.name!r}: factory {self.factory!r} is not 'package.module:Class'")
         if not (isinstance(self.summary, str) and isinstance(self.licence, str)):

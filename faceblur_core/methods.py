@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from faceblur_core.errors import UnknownName, UsageMistake
 from faceblur_core.options import Option, converted, describe_options, read_yaml, shipped_configs
-from faceblur_core.plugins import Plugins, Registered
+from faceblur_core.plugins import DISABLE, METHODS, Plugins, Registered
 
 if TYPE_CHECKING:
     from faceblur_core.pipeline import MaskShape
@@ -158,8 +158,13 @@ def find_method(text: str, settings: Mapping[str, Any], plugins: Plugins) -> Met
     """
     if text.endswith(YAML_SUFFIXES):
         return _from_yaml(text, Path(text), settings, plugins)
-    components = {*plugins.names("anonymizer"), *plugins.names("detector")}
-    if text not in components and text in named_methods():
+    if text in named_methods():
+        if kind := next((kind for kind in METHODS if text in plugins.names(kind)), None):
+            entry = plugins.get(kind, text)
+            raise UsageMistake(
+                f"{text!r} is a method file of faceblur's and a {kind} of plugin {entry.plugin} ({entry.distribution}). "
+                f"Disable that: {DISABLE}={plugins.handle(entry)}"
+            )
         return _from_yaml(text, named_methods()[text], settings, plugins)
     return Method(text, _spec(text, plugins), _expanded(settings), plugins)
 

@@ -19,9 +19,9 @@ from typing import Any, Literal, get_type_hints
 import pluggy
 
 from faceblur_core import hookspecs
-from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, UsageMistake
+from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, UsageMistake, pass_on
 from faceblur_core.hookspecs import GROUP, KINDS, Component, Kind
-from faceblur_core.options import converted
+from faceblur_core.options import converted, shipped_configs
 
 OURS = "faceblur-core"  #: the distribution whose plugin the program cannot do without
 DISABLE = "FACEBLUR_DISABLE_PLUGINS"
@@ -85,7 +85,8 @@ class Plugins:
             with contextlib.redirect_stdout(sys.stderr):  # what a module prints must not end up in our JSON
                 self._register(entry_point, distribution)
                 offered = self._collect(entry_point.name)
-        except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+        except BaseException as error:  # whatever a stranger's module raises
+            pass_on(error)
             if self._manager.has_plugin(entry_point.name) and not isinstance(error, _NameTaken):
                 self._manager.unregister(name=entry_point.name)
             return row("error", " ".join(f"{type(error).__name__}: {error}".split()))
@@ -129,6 +130,11 @@ class Plugins:
             for entry in self._all(kind, component.name)
             if entry.plugin != info.name
         ]
+        shared += [
+            f"{kind} {component.name!r} is also a method file of faceblur's"
+            for kind, component in info.components
+            if kind in METHODS and component.name in shipped_configs("methods")
+        ]
         return dataclasses.replace(info, error="; ".join(shared)) if shared else info
 
     def _all(self, kind: Kind, name: str) -> list[Registered]:
@@ -153,8 +159,13 @@ class Plugins:
             both = " and ".join(f"{entry.plugin} ({entry.distribution})" for entry in found)
             # without ours there are no commands
             other = next((entry for entry in reversed(found) if entry.distribution != OURS), found[-1])
-            raise UsageMistake(f"{kind} {name!r} comes from the plugins {both}. Disable one: {DISABLE}={other.plugin}")
+            raise UsageMistake(f"{kind} {name!r} comes from the plugins {both}. Disable one: {DISABLE}={self.handle(other)}")
         return found[0]
+
+    def handle(self, entry: Registered) -> str:
+        """Return a name by which the plugin of a component can be disabled, and no other."""
+        named = [info for info in self._infos if info.name == entry.plugin]
+        return entry.plugin if len(named) == 1 else entry.distribution
 
     def factory(self, kind: Kind, name: str) -> Any:
         """Import and return what a component's record points at.
@@ -168,7 +179,8 @@ class Plugins:
             imported = importlib.import_module(module)
         except ImportError as error:
             raise _missing(entry, error) from error
-        except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+        except BaseException as error:  # whatever a stranger's module raises
+            pass_on(error)
             raise _broken(entry, "cannot be imported", error) from error
         if not hasattr(imported, attribute):
             raise FaceblurError(f"{kind} {name!r}: plugin {entry.plugin} ({entry.distribution}) has no {entry.component.factory}")
@@ -195,24 +207,30 @@ class Plugins:
     def make(self, kind: Kind, name: str, options: Mapping[str, Any] | None = None) -> Any:
         """Return a new component, its options checked against the type hints of its fields.
 
+        What it returns is checked too, each time: a call that breaks its kind's contract raises FaceblurError.
+
         :raises UsageMistake: if the name is unknown or an option is unknown or does not fit its type
         :raises MissingDependency: if a package that it needs is not installed
         :raises FaceblurError: if it cannot start, for example for want of its weights
         """
+        from faceblur_core.contracts import call_fault, checked_class
+
         cls = self.factory(kind, name)
         entry = self.get(kind, name)
         values = converted(cls, options or {}, f"{kind} {name!r}")
+        who = f"{kind} {name!r} of plugin {entry.plugin}"
         try:
-            made = cls(**values)
-            fault = _fault_of(kind, made)
+            made = checked_class(cls, kind, who)(**values)
+            fault = _fault_of(kind, made) or call_fault(cls, kind)
         except FaceblurError:
             raise
         except ImportError as error:
             raise _missing(entry, error) from error
-        except (Exception, SystemExit) as error:  # a framework that does not like its model, a bug
+        except BaseException as error:  # a framework that does not like its model, a bug
+            pass_on(error)
             raise _broken(entry, "cannot start", error) from error
         if fault:
-            raise FaceblurError(f"{kind} {name!r} of plugin {entry.plugin} {fault}; its author must mend that")
+            raise FaceblurError(f"{who} {fault}; its author must mend that")
         return made
 
 

@@ -498,6 +498,12 @@ def test_a_metric_that_fails_is_a_row_with_its_error(compare, metric, options, e
     assert table(folder)["copy", "coverage", "mean"] == "0"
 
 
+def test_no_metric_changes_what_the_next_one_sees(compare):
+    result, folder = compare(["black"], metrics=["scribble", "psnr-outside", "coverage"])
+    assert result.code == 1 and "scribble: a/one: ValueError: assignment destination is read-only" in result.err
+    assert table(folder)["black", "coverage", "mean"] == "1"
+
+
 def test_the_contract_tells_what_is_wrong_with_a_metric(tiny, cli):
     checked = cli("plugins", "check", "compared", "--json")
     failed = {(row["component"], row["check"]): row["message"] for row in json.loads(checked.out) if row["outcome"] == "failed"}

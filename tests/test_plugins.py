@@ -111,6 +111,28 @@ def test_a_name_that_two_plugins_offer_is_an_error_naming_both(install, cli):
     assert "detector 'corner' is also in plugin 'good'" in cli("plugins").out
 
 
+def test_no_plugin_takes_the_name_of_a_method_file(install, cli):
+    """What hides more generously than a detector alone must not become one unseen."""
+    install("impostor")
+    for command in (("methods", "careful"), ("run", "-m", "careful", "nothing.jpg", "-o", "out")):
+        result = cli(*command)
+        assert result.code == 2 and result.err.count("\n") == 1, result.err
+        assert "'careful' is a method file of faceblur's and a detector of plugin impostor (impostorplug)" in result.err
+        assert "FACEBLUR_DISABLE_PLUGINS=impostor" in result.err
+    assert "detector 'careful' is also a method file of faceblur's" in cli("plugins").out
+    with pytest.raises(ValueError, match="no YAML file's"):
+        Component(name="mine.yaml", summary="", factory="a:b")
+
+
+def test_the_advice_names_a_distribution_where_two_plugins_have_one_name(install):
+    install("twin")
+    plugins = installed_plugins()
+    entry = plugins.get("detector", "corner")
+    assert plugins.handle(entry) == "twin"
+    plugins._infos.append(dataclasses.replace(plugins._infos[-1], name="twin", distribution="other"))
+    assert plugins.handle(entry) == "twinplug"
+
+
 def test_a_whole_method_by_the_name_of_a_detector_takes_nothing_over(install, cli):
     install("good", "usurper")
     both = r"good \(goodplug\) and usurper \(usurperplug\)|usurper \(usurperplug\) and good \(goodplug\)"
@@ -252,14 +274,6 @@ def test_a_factory_that_breaks_is_said_in_one_line(install, cli, tmp_path):
         assert result.code == 1 and message in result.err and result.err.count("\n") == 1, result.err
 
 
-def test_a_component_wins_over_a_file_of_its_name(tmp_path, monkeypatch):
-    (tmp_path / "haar.yaml").write_text("method: yunet+solid")
-    shipped = dict.fromkeys(("haar", "elsewhere"), tmp_path / "haar.yaml")
-    monkeypatch.setattr("faceblur_core.methods.named_methods", lambda: shipped)
-    assert find_method("elsewhere", {}, installed_plugins()).spec == "yunet+solid"
-    assert find_method("haar", {}, installed_plugins()).spec == "haar+blur"
-
-
 def test_unknown_names_suggest_near_ones():
     with pytest.raises(UnknownName, match="no detector named 'yunnet'. Did you mean yunet?"):
         installed_plugins().make("detector", "yunnet")
@@ -310,7 +324,13 @@ def test_the_contract_finds_what_is_wrong(install, cli):
     assert "option undocumented has no help" in failed["everywhere", "options are described"]
     assert "changed pixels where the mask is 0" in failed["leaky", "leaves the rest alone"]
     assert "last row" in failed["leaky", "hides up to the borders"]
-    assert "has not the shape of its input" in failed["shrinker", "result and untouched input"]
+    assert "returned an image (95, 128, 3) uint8, not (96, 128, 3) uint8" in failed["shrinker", "result and untouched input"]
+    assert "returned tuple, not Detections" in failed["tupled", "same twice"]
+    assert "Panic: no way on" in failed["panicking", "same twice"] and "no way out" in failed["panicking", "can be closed"]
+    assert "about to panic" in result.err
+    assert "returned NoneType as an image" in failed["forgetful", "leaves the rest alone"]
+    assert "returned NoneType as info" in failed["odd", "result and untouched input"]
+    assert "has no __call__(image)" in failed["uncalled", "same twice"]
 
 
 def test_the_contract_passes_what_is_right(install, cli):

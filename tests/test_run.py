@@ -643,6 +643,7 @@ def test_empty_arguments_and_files_in_the_way_are_usage_errors(cli, portrait, tm
         ("unchanged", "says that it hid something, but the picture is unchanged"),
         ("haar+inplace", "read-only"),
         ("haar+quitter", "SystemExit: 7 (--verbose shows where)"),
+        ("panicking", "Panic: no way on (--verbose shows where)"),
         ("listless", "detector 'listless' of plugin sloppy has model_files that are no list of paths; its author must mend that"),
     ],
 )
@@ -650,6 +651,29 @@ def test_a_plugin_that_would_let_a_face_through_writes_nothing(cli, portrait, tm
     install("sloppy")
     result = cli("run", "-m", method, portrait, "-o", tmp_path / "out")
     assert result.code == 1 and message in result.err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("tupled", "detector 'tupled' of plugin sloppy returned tuple, not Detections"),
+        ("haar|tupled", "detector 'tupled' of plugin sloppy returned tuple, not Detections"),
+        ("tupled --set tile=64", "detector 'tupled' of plugin sloppy returned tuple, not Detections"),
+        ("tupled --set border=0.5", "detector 'tupled' of plugin sloppy returned tuple, not Detections"),
+        ("uncalled", "detector 'uncalled' of plugin sloppy has no __call__(image); its author must mend that"),
+        ("haar+forgetful", "obfuscator 'forgetful' of plugin sloppy returned NoneType as an image, not (512, 512, 3) uint8"),
+        ("bare", "anonymizer 'bare' of plugin sloppy returned ndarray, not Anonymized"),
+        ("shrinker", "anonymizer 'shrinker' of plugin sloppy returned an image (511, 512, 3) uint8, not (512, 512, 3) uint8"),
+        ("odd", "anonymizer 'odd' of plugin sloppy returned NoneType as info, not a mapping"),
+        ("odd --set what=ms", "anonymizer 'odd' of plugin sloppy returned info['ms']={'find': 'long'}, not milliseconds"),
+        ("odd --set what=detections", "anonymizer 'odd' of plugin sloppy returned ndarray, not Detections"),
+        ("odd --set what=mask", "anonymizer 'odd' of plugin sloppy returned NoneType as a mask, not (512, 512) float32"),
+    ],
+)
+def test_what_a_plugin_returns_is_checked_and_its_author_named(cli, portrait, tmp_path, install, method, message):
+    install("sloppy")
+    result = cli("run", portrait, "-o", tmp_path / "out", "-m", *method.split())
+    assert result.code == 1 and message in result.err and result.err.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 def test_an_obfuscator_that_hides_one_face_and_not_the_other_writes_nothing(cli, portrait, tmp_path, install):
@@ -869,7 +893,9 @@ def test_a_method_file_is_a_method(cli, portrait, tmp_path, astronaut):
 def test_a_plugin_that_breaks_its_contract_costs_its_photo_only(cli, portrait, tmp_path, install):
     install("sloppy")
     result = cli("run", "-m", "shrinker", portrait, "-o", tmp_path / "out")
-    assert result.code == 1 and re.search(r"portrait.png: the method returned an image \(511, 512, 3\)", result.err)
+    assert result.code == 1 and re.search(
+        r"portrait.png: anonymizer 'shrinker' of plugin sloppy returned an image \(511, 512, 3\)", result.err
+    )
 
 
 def test_output_does_not_depend_on_the_number_of_workers(cli, tmp_path, shared):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 
@@ -57,7 +58,8 @@ def check(name: str, as_json: bool) -> None:
     bad = next((info for info in infos if info.status != "ok" or info.error), None)
     if bad:
         raise UsageMistake(f"plugin {bad.name!r} cannot be checked: {_status(bad)}")
-    results = [result for info in infos for kind, item in info.components for result in check_component(kind, item.name)]
+    with contextlib.redirect_stdout(sys.stderr):  # what a plugin prints is none of our table's
+        results = [result for info in infos for kind, item in info.components for result in check_component(kind, item.name)]
     if as_json:
         print_json([dataclasses.asdict(result) for result in results])
     else:

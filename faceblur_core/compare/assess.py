@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from faceblur_core.datasets.survey import Advance, DetectorPool, in_order, why_refused
-from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake, pass_on
 from faceblur_core.media.files import read_regular
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, read_photo
 from faceblur_core.media.video import is_video
@@ -97,7 +97,8 @@ class Assessor:
             assessed.fault = why_refused(error)
         except FaceblurError:
             raise
-        except (Exception, SystemExit) as error:  # whatever a stranger's detector or network raises
+        except BaseException as error:  # whatever a stranger's detector or network raises
+            pass_on(error)
             assessed.fault = unjudged(error)
         return assessed
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from faceblur_core.compare.remembered import remembered
-from faceblur_core.errors import FaceblurError
+from faceblur_core.errors import FaceblurError, pass_on
 from faceblur_core.media.files import write_whole
 from faceblur_core.media.images import encode_pixels
 from faceblur_core.media.sheets import COUNTED, outlined
@@ -180,7 +180,8 @@ def _photo(sample: Sample, anonymize: Anonymizer, measure: _Measure) -> None:
     try:
         result, error = anonymize(sample.image), ""
         checked_share(sample.image, result)
-    except (Exception, SystemExit) as raised:  # whatever a method raises
+    except BaseException as raised:  # whatever a method raises
+        pass_on(raised)
         result, error = None, reason(raised)
     measure(sample, result, error)
 
@@ -201,7 +202,8 @@ def _clip(
         work = VideoRun(anonymize, Encoding(preset="ultrafast"), tracking, watch=watch)  # nobody sees the file
         try:
             work(reader, written, Row(input=rows[0]["file"], outcome="error"), threading.Event())
-        except (Exception, SystemExit) as raised:  # whatever a method raises
+        except BaseException as raised:  # whatever a method raises
+            pass_on(raised)
             error = reason(raised)
         for row in rows[len(measured) :]:
             measure(known(row, np.zeros((*reader.size, 3), np.uint8)), None, error)
@@ -218,6 +220,8 @@ class _Measure:
     def __call__(self, sample: Sample, result: Anonymized | None, error: str) -> None:
         """Measure one sample; without a result its values are nan, and its row has the error."""
         into, index = self.into, len(self.into.samples)
+        for array in (result.image, result.mask) if result else ():
+            array.flags.writeable = False  # the next metric is to see what this one saw
         into.samples.append({"id": sample.id, "error": error})
         for name, metric in self.metrics.items():
             count = len(sample.faces) if metric.per == "face" else 1
@@ -229,7 +233,8 @@ class _Measure:
                 values = np.asarray(metric(sample, result), np.float64) if result else np.full(count, np.nan)
                 if values.shape != (count,):
                     raise ValueError(f"it gave {values.shape} values, not {count}")
-            except (Exception, SystemExit) as raised:  # whatever a metric raises
+            except BaseException as raised:  # whatever a metric raises
+                pass_on(raised)
                 into.errors.setdefault(name, f"{sample.id}: {reason(raised)}")
                 values = np.full(count, np.nan)
             into.values.setdefault(name, []).append(values)

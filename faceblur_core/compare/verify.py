@@ -20,7 +20,7 @@ from faceblur_core.compare.assess import BlindMeter, unjudged
 from faceblur_core.compare.verified import FoundFace, StillFound, Verified
 from faceblur_core.datasets.labels import box_ellipse
 from faceblur_core.datasets.survey import DetectorPool, why_refused
-from faceblur_core.errors import FaceblurError, UsageMistake
+from faceblur_core.errors import FaceblurError, UsageMistake, pass_on
 from faceblur_core.media.files import check_regular, read_regular
 from faceblur_core.media.images import DEFAULT_MAX_PIXELS, read_photo
 from faceblur_core.media.video import Picture, VideoReader, is_video
@@ -158,7 +158,8 @@ class Look:
                 self._beside(item)
         except FaceblurError:
             raise
-        except (Exception, SystemExit) as error:  # whatever a stranger's judge raises
+        except BaseException as error:  # whatever a stranger's judge raises
+            pass_on(error)
             item.faults.append(unjudged(error))
 
     def _alone(self, item: Verified, output: Path, meter: BlindMeter) -> None:

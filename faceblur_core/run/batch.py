@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from faceblur_core.errors import FaceblurError, TooLarge, UnreadableImage, UsageMistake
+from faceblur_core.errors import FaceblurError, TooLarge, UnreadableImage, UsageMistake, pass_on
 from faceblur_core.media.files import check_regular, save
 from faceblur_core.media.images import (
     DEFAULT_MAX_PIXELS,
@@ -129,8 +129,10 @@ class Batch:
                 yield from rows
         finally:
             for worker in team:
-                with contextlib.suppress(Exception):  # the work is done; what a plugin does wrong now harms nobody
+                try:
                     worker.close()
+                except BaseException as error:  # the work is done; what a plugin does wrong now harms nobody
+                    pass_on(error)
 
     def _work(
         self,
@@ -250,7 +252,8 @@ class _Worker:
                 return skipped
         except Stopped:
             raise
-        except (Exception, SystemExit) as error:  # whatever a decoder or a stranger's plugin raises
+        except BaseException as error:  # whatever a decoder or a stranger's plugin raises
+            pass_on(error)
             row.outcome, row.error = "error", self._explain(error)
         row.ms["total"] = (time.perf_counter() - started) * 1e3
         row.ms = {stage: round(value, 2) for stage, value in row.ms.items()}

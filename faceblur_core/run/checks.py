@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from faceblur_core.contracts import anonymized_fault
 from faceblur_core.errors import FaceblurError
 from faceblur_core.types import Anonymized, Image, Mask
 
@@ -23,13 +24,10 @@ def checked_share(before: Image, result: Anonymized) -> float:
     """
     import cv2
 
-    image, mask = result.image, result.mask
-    if image.shape != before.shape or image.dtype != before.dtype:
-        raise FaceblurError(f"the method returned an image {image.shape} {image.dtype}, not {before.shape} uint8")
-    if mask.shape != before.shape[:2] or mask.dtype != np.float32:
-        raise FaceblurError(f"the method returned a mask {mask.shape} {mask.dtype}, not {before.shape[:2]} float32")
-    share = float(mask.mean())
-    lowest, highest, _, _ = cv2.minMaxLoc(mask)
+    if fault := anonymized_fault(result, before):
+        raise FaceblurError(f"the method {fault}")
+    share = float(result.mask.mean())
+    lowest, highest, _, _ = cv2.minMaxLoc(result.mask)
     if not (lowest >= 0 and highest <= 1 and np.isfinite(share)):  # the search passes over nan, the mean does not
         raise FaceblurError("the method returned a mask that is not within 0..1")
     _check_hidden(before, result, highest)
@@ -63,9 +61,9 @@ def _check_hidden(before: Image, result: Anonymized, highest: float) -> None:
 
 
 def _outside(box: Sequence[float], height: int, width: int) -> bool:
-    """Return whether a box holds nothing of the picture that could be hidden: a face that has just left a video."""
+    """Return whether a box lies outside the picture, where there is nothing to hide: a face that has just left a video."""
     x1, y1, x2, y2 = box
-    return x2 <= max(x1, 0) or y2 <= max(y1, 0) or x1 >= width or y1 >= height
+    return x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height
 
 
 def _changed(box: Sequence[float], before: Image, after: Image, mask: Mask) -> bool:

@@ -148,6 +148,58 @@ class Unchanged:
         return Anonymized(image, np.ones(image.shape[:2], np.float32))
 
 
+@dataclass
+class Tupled:
+    def __call__(self, image):
+        return [[60, 60, 160, 200]], [1.0]
+
+
+@dataclass
+class Uncalled:
+    def __call__(self):
+        return Detections.none()
+
+
+@dataclass
+class Forgetful:
+    def __call__(self, image, mask):
+        image = image.copy()
+        image[mask > 0] = 0
+
+
+@dataclass
+class Bare:
+    def __call__(self, image):
+        return image
+
+
+@dataclass
+class Odd:
+    """Returns what the rest of faceblur cannot work with."""
+
+    what: str = option("info", "the part that is wrong")
+
+    def __call__(self, image):
+        parts = {"info": {}, "detections": None, "mask": np.ones(image.shape[:2], np.float32)}
+        wrong = {"info": None, "ms": ("info", {"ms": {"find": "long"}}), "detections": np.zeros((0, 4)), "mask": None}[self.what]
+        name, value = wrong if isinstance(wrong, tuple) else (self.what, wrong)
+        return Anonymized(255 - image, **{**parts, name: value})
+
+
+class Panic(BaseException):
+    """What libraries in Rust raise is no Exception."""
+
+
+@dataclass
+class Panicking:
+    def __call__(self, image):
+        print("about to panic")
+        raise Panic("no way on")
+
+    def close(self):
+        raise Panic("no way out")
+
+
 def _row(name, attribute):
     return Component(name=name, summary=name, factory=f"sloppyplug:{attribute}")
 
@@ -166,15 +218,18 @@ def faceblur_detectors():
         _row("careless", "Careless"),
         _row("listless", "Listless"),
         _row("fileless", "Fileless"),
+        _row("tupled", "Tupled"),
+        _row("uncalled", "Uncalled"),
+        _row("panicking", "Panicking"),
         explosive,
     ]
 
 
 @hookimpl
 def faceblur_obfuscators():
-    return [_row(name.lower(), name) for name in ("Leaky", "InPlace", "Nothing", "Quitter", "Pathological", "Half")]
+    return [_row(name.lower(), name) for name in ("Leaky", "InPlace", "Nothing", "Quitter", "Pathological", "Half", "Forgetful")]
 
 
 @hookimpl
 def faceblur_anonymizers():
-    return [_row("shrinker", "Shrinker"), _row("unchanged", "Unchanged")]
+    return [_row(name.lower(), name) for name in ("Shrinker", "Unchanged", "Bare", "Odd")]
