@@ -37,6 +37,8 @@ def converted(cls: Any, options: Mapping[str, Any], what: str) -> dict[str, Any]
     for name, value in options.items():
         if name not in known:
             raise UnknownName(f"option of {what}", name, known)
+        if get_origin(hints[name]) is Literal and isinstance(value, str):  # of numbers, which a command line writes as text
+            value = {str(choice): choice for choice in get_args(hints[name])}.get(value, value)
         try:
             values[name] = TypeAdapter(hints[name]).validate_python(value)
         except ValidationError as error:
@@ -54,7 +56,12 @@ def describe_options(cls: Any) -> list[Option]:
         return []
     hints = get_type_hints(cls)
     return [
-        Option(item.name, _type_name(hints[item.name]), _shown(_default(item)), item.metadata.get("help", ""))
+        Option(
+            item.name,
+            _type_name(hints[item.name]) + ", required" * _is_required(item),
+            _shown(_default(item)),
+            item.metadata.get("help", ""),
+        )
         for item in fields(cls)
         if item.init
     ]
@@ -62,6 +69,10 @@ def describe_options(cls: Any) -> list[Option]:
 
 def _default(item: Field[Any]) -> Any:
     return item.default_factory() if item.default_factory is not MISSING else item.default
+
+
+def _is_required(item: Field[Any]) -> bool:
+    return item.init and _default(item) is MISSING
 
 
 def _type_name(hint: Any) -> str:
@@ -79,10 +90,14 @@ def made(cls: type[T], options: Mapping[str, Any], what: str) -> T:
 
     :raises UsageMistake: also if an option without a default is not given
     """
-    missing = [item.name for item in fields(cls) if _default(item) is MISSING and item.name not in options]  # type: ignore[arg-type]
-    if missing:
-        raise UsageMistake(f"{what} needs {missing[0]!r}")
+    check_given(cls, options, what)
     return cls(**converted(cls, options, what))
+
+
+def check_given(cls: Any, options: Mapping[str, Any], what: str) -> None:
+    """:raises UsageMistake: if an option without a default is not given"""
+    if missing := [item.name for item in fields(cls) if _is_required(item) and item.name not in options]:
+        raise UsageMistake(f"{what} needs {missing[0]!r}")
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
@@ -105,9 +120,9 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Return the mapping of ``--set`` arguments ``key=value``; ``none`` is None, a list is written ``[a, b]``.
+    """Return the mapping of ``--set`` arguments ``key=value``; ``none`` is None, a list is ``[a, b]``, a mapping ``{a: 1}``.
 
-    :raises UsageMistake: if one has no ``=`` or its list is no YAML
+    :raises UsageMistake: if one has no ``=`` or its list or mapping is no YAML
     """
     import yaml
 
@@ -117,9 +132,11 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             raise UsageMistake(f"--set {setting!r} is not of the form name=value")
         try:
-            values[key] = yaml.safe_load(value) if value.startswith("[") else None if value == "none" else value
+            values[key] = yaml.safe_load(value) if value.startswith(("[", "{")) else None if value == "none" else value
         except yaml.YAMLError:
-            raise UsageMistake(f"--set {setting!r}: {value!r} is no list such as [a, b]") from None
+            raise UsageMistake(
+                f"--set {setting!r}: {value!r} is no list such as [a, b] and no mapping such as {{a: 1}}"
+            ) from None
     return values
 
 

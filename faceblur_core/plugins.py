@@ -21,7 +21,7 @@ import pluggy
 from faceblur_core import hookspecs
 from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, UsageMistake, pass_on
 from faceblur_core.hookspecs import GROUP, KINDS, Component, Kind
-from faceblur_core.options import converted, shipped_configs
+from faceblur_core.options import check_given, converted, shipped_configs
 
 OURS = "faceblur-core"  #: the distribution whose plugin the program cannot do without
 DISABLE = "FACEBLUR_DISABLE_PLUGINS"
@@ -217,6 +217,7 @@ class Plugins:
 
         cls = self.factory(kind, name)
         entry = self.get(kind, name)
+        check_given(cls, options or {}, f"{kind} {name!r}")
         values = converted(cls, options or {}, f"{kind} {name!r}")
         who = f"{kind} {name!r} of plugin {entry.plugin}"
         try:

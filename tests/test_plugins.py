@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from faceblur_core.backends import readable_suffixes
 from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, UsageMistake
@@ -289,6 +290,22 @@ def test_options_are_checked_against_their_types():
     with pytest.raises(UsageMistake, match="cells=many: Input should be a valid integer"):
         installed_plugins().make("obfuscator", "blur", {"cells": "many"})
     assert installed_plugins().make("obfuscator", "blur", {"cells": "5"}).cells == 5
+
+
+def test_options_of_uncommon_kinds_can_be_set(install, cli, tmp_path, astronaut):
+    install("sloppy")
+    Image.fromarray(astronaut[:64, :64]).save(tmp_path / "in.png")
+    run = ("run", "-m", "particular", tmp_path / "in.png", "-o", tmp_path / "out", "--set", "detector.level=2")
+    run = (*run, "--set", "detector.table={a: 1}")
+    result = cli(*run)
+    assert result.code == 2 and result.err == "faceblur: detector 'particular' needs 'side'\n"
+    result = cli(*run, "--set", "detector.side=4")
+    assert result.code == 0, result.err
+    result = cli(*run, "--set", "detector.side=4", "--set", "detector.level=7")
+    assert result.code == 2 and "level=7: Input should be 1, 2 or 3" in result.err
+    result = cli(*run[:-1], "detector.table={a: [")
+    assert result.code == 2 and "is no list such as [a, b] and no mapping such as {a: 1}" in result.err
+    assert "int, required" in cli("methods", "particular").out
 
 
 def test_records_are_checked():

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -186,6 +187,19 @@ class Odd:
         return Anonymized(255 - image, **{**parts, name: value})
 
 
+@dataclass
+class Particular:
+    """Finds nothing, and has options of uncommon kinds."""
+
+    side: int = option(..., "must be given")
+    level: Literal[1, 2, 3] = option(1, "a number of a list")
+    table: dict[str, int] = option({}, "numbers by name")
+
+    def __call__(self, image):
+        assert (self.side, self.level, self.table) == (4, 2, {"a": 1}), self
+        return Detections.none()
+
+
 class Panic(BaseException):
     """What libraries in Rust raise is no Exception."""
 
@@ -220,6 +234,7 @@ def faceblur_detectors():
         _row("fileless", "Fileless"),
         _row("tupled", "Tupled"),
         _row("uncalled", "Uncalled"),
+        _row("particular", "Particular"),
         _row("panicking", "Panicking"),
         explosive,
     ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Le
 
 from faceblur_core.types import Detections, Image, option
 
@@ -13,8 +13,8 @@ from faceblur_core.types import Detections, Image, option
 class CatDetector:
     """Finds frontal cat faces. Scores are the cascade's own, unbounded."""
 
-    scale_factor: Annotated[float, Gt(1)] = option(1.05, "step between the sizes that are searched")
-    min_neighbors: Annotated[int, Ge(0)] = option(3, "how many overlapping hits make a face")
+    scale_factor: Annotated[float, Ge(1.01), Le(3)] = option(1.05, "step between the sizes that are searched")
+    min_neighbors: Annotated[int, Ge(0), Le(100_000)] = option(3, "how many overlapping hits make a face")
 
     def __post_init__(self) -> None:
         import cv2  # here, not above: `faceblur methods cat` lists the options and should stay fast

@@ -32,7 +32,7 @@ class HaarDetector:
     """
 
     scale_factor: Annotated[float, Ge(1.01), Le(3)] = option(1.1, "step between the sizes that are searched")
-    min_neighbors: Annotated[int, Ge(0)] = option(5, "how many overlapping hits make a face")
+    min_neighbors: Annotated[int, Ge(0), Le(100_000)] = option(5, "how many overlapping hits make a face")
     min_size: Annotated[int, Ge(0), Le(100_000)] = option(20, "smallest face, pixels")
     max_size: Annotated[int, Ge(0), Le(100_000)] = option(0, "largest face, pixels; 0: no limit")
     profile: bool = option(True, "look for profiles too")

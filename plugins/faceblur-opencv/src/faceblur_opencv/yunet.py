@@ -22,7 +22,7 @@ class YuNetDetector:
 
     score_threshold: Annotated[float, Ge(0), Le(1)] = option(0.6, "weakest face to report")
     nms_threshold: Annotated[float, Gt(0), Le(1)] = option(0.3, "boxes that overlap more are one face")
-    top_k: Annotated[int, Ge(1)] = option(5000, "boxes kept before non-maximum suppression")
+    top_k: Annotated[int, Ge(1), Le(100_000)] = option(5000, "boxes kept before non-maximum suppression")
     max_side: Annotated[int, Ge(32)] = option(1280, "larger images are reduced to this longer side to find faces")
     model_files: list[Path] = field(init=False, repr=False)
 
