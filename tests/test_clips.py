@@ -385,7 +385,7 @@ def test_metrics_of_clips_are_passed_over_on_photos(compare, cli, home):
         "photos",
         metrics=[],
         attacks=[],
-        options={"still-detected": {"judges": []}},
+        options={"still-detected": {"judges": ["haar"]}},
     )
     assert "copy on photos-v1: done" in result.err  # and test metrics that fail
     assert not {row["metric"] for row in rows_of(folder)} & {"gap-frames", "jitter"}

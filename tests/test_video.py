@@ -536,7 +536,7 @@ def test_methods_without_detections_run_picture_by_picture(cli, clip, tmp_path, 
 
 def test_a_plugin_that_breaks_its_contract_costs_its_video(cli, clip, tmp_path, install):
     install("sloppy")
-    for method, message in (("shrinker", "the method returned an image"), ("haar+nothing", "and left it as it was")):
+    for method, message in (("shrinker", "plugin sloppy returned an image"), ("haar+nothing", "and left it as it was")):
         result = cli("run", "-m", method, clip[0], "-o", tmp_path / "out")
         assert result.code == 1 and message in result.err and not list((tmp_path / "out").glob("*"))
 
