@@ -20,12 +20,12 @@ from faceblur_core.testsets.samples import PORTRAIT_FACE, PORTRAIT_POINTS
 DISTS = Path(__file__).parents[3] / "tests" / "dists"
 
 
-def _people(astronaut: np.ndarray):
+def _people(astronaut: np.ndarray, names: tuple[str, str] = ("eileen", "other"), brighter: int = 0):
     """Yield eight photos of the astronaut, and of the one whom a mirror and a negative make of her."""
     face = {name: getattr(PORTRAIT_FACE, name) for name in ("cx", "cy", "rx", "ry", "angle")}
     for number in range(8):
-        for person, picture in (("eileen", astronaut), ("other", 255 - astronaut[::-1, ::-1][65:].copy())):
-            image = np.clip(picture.astype(int)[:260] + 4 * number, 0, 255).astype(np.uint8)
+        for person, picture in zip(names, (astronaut, 255 - astronaut[::-1, ::-1][65:]), strict=True):
+            image = np.clip(picture.astype(int)[:260] + 4 * number + brighter, 0, 255).astype(np.uint8)
             buffer = io.BytesIO()
             Image.fromarray(image).save(buffer, "PNG")
             yield {
@@ -37,11 +37,12 @@ def _people(astronaut: np.ndarray):
 
 @pytest.fixture
 def cli_compare(tmp_path, astronaut):
-    write_testset(tmp_path / "sets/pair", {"name": "pair", "version": 1, "summary": "", "licence": ""}, _people(astronaut))
+    for name, people in (("pair", _people(astronaut)), ("others", _people(astronaut, ("third", "fourth"), 2))):
+        write_testset(tmp_path / "sets" / name, {"name": name, "version": 1, "summary": "", "licence": ""}, people)
 
     def run(methods):
         config = {
-            "methods": methods, "testsets": ["pair"], "calibration": "pair", "train_on": "sets/pair",
+            "methods": methods, "testsets": ["pair"], "calibration": "pair", "train_on": "sets/others",
             "cost_photos": 0, "resamples": 20,
             "metrics": ["cosine", *(f"reidentified-{attack}" for attack in ("naive", "parrot", "restoration"))],
         }  # fmt: skip
