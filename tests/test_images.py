@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 
 import photos
 from faceblur_core.errors import UnreadableImage
+from faceblur_core.media.gif import largest_size
 from faceblur_core.media.images import FORMATS, PREVIEW, SOFTWARE, Frame, Photo, encode_photo, read_photo
 
 RNG = np.random.default_rng(0)
@@ -492,6 +493,19 @@ def test_deep_avif_is_refused_rather_than_flattened():
     assert ok
     with pytest.raises(UnreadableImage, match="10- and 12-bit AVIF"):
         read_photo(data.tobytes())
+
+
+def test_no_room_is_made_for_what_a_gif_only_claims(monkeypatch):
+    """Pillow makes it when it opens a file whose picture is to be wiped away after it was shown."""
+    data = bytearray(photos.frames(MOVING, "GIF", duration=50, disposal=2))
+    assert largest_size(bytes(data)) == (60, 40)
+    for cut in range(0, len(data), 7):
+        assert max(largest_size(bytes(data[:cut]))) <= 60
+    picture = data.index(b"\x2c" + bytes(4) + (60).to_bytes(2, "little"))
+    data[picture + 5 : picture + 9] = (60000).to_bytes(2, "little") * 2
+    monkeypatch.setattr(Image, "open", lambda file: pytest.fail("opened"))
+    with pytest.raises(UnreadableImage, match="60000 x 60000 pixels are more than 200 megapixels"):
+        read_photo(bytes(data))
 
 
 def test_the_pixel_limit_counts_all_frames(monkeypatch):

@@ -24,7 +24,7 @@ from PIL.ExifTags import IFD, Base
 
 from faceblur_core import __version__
 from faceblur_core.errors import TooLarge, UnreadableImage
-from faceblur_core.media.palette import in_palette
+from faceblur_core.media.gif import in_palette, largest_size
 from faceblur_core.types import Image, Mask
 
 Mode = Literal["L", "LA", "RGB", "RGBA", "CMYK"]
@@ -165,6 +165,8 @@ def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
     """
     if not data:
         raise UnreadableImage("the file is empty")
+    if data.startswith(b"GIF8"):
+        _check_size(largest_size(data), 1, max_pixels)
     try:
         with PillowImage.open(io.BytesIO(data)) as image:
             return _decode(image, data, max_pixels)

@@ -1,7 +1,8 @@
-"""Pictures of at most 256 colours, as GIF holds them."""
+"""GIF: pictures of at most 256 colours, and how large a file says that they are before anybody makes room for them."""
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,42 @@ from PIL import Image as PillowImage
 from faceblur_core.types import Image
 
 MOST = 256  #: colours, of which transparency is one
+HEAD = 13  #: bytes before the first palette or block
+PICTURE, EXTENSION, END = 0x2C, 0x21, 0x3B  #: how blocks begin
 BATCH = 4096  #: colours that are compared with all of a palette at once
+
+
+def largest_size(data: bytes) -> tuple[int, int]:
+    """Return the width and height that hold all pictures of a GIF, by what it says; it may be damaged.
+
+    Pillow makes room for them when it opens a file. Like it, what is no block is passed over.
+    """
+    if len(data) < HEAD:
+        return 0, 0
+    width, height = struct.unpack_from("<HH", data, 6)
+    at = HEAD + _palette_bytes(data[10])
+    while at < len(data):
+        kind, at = data[at], at + 1
+        if kind == PICTURE and at + 9 <= len(data):
+            left, top, across, down, flags = struct.unpack_from("<HHHHB", data, at)
+            width, height = max(width, left + across), max(height, top + down)
+            at = _behind(data, at + 9 + _palette_bytes(flags) + 1)
+        elif kind == EXTENSION:
+            at = _behind(data, at + 1)
+        elif kind == END:
+            break
+    return width, height
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _behind(data: bytes, at: int) -> int:
+    """Return where the blocks that begin at a place end."""
+    while at < len(data) and data[at]:
+        at += data[at] + 1
+    return at + 1
 
 
 def in_palette(rgb: Image, opaque: NDArray[np.bool_], changed: NDArray[np.bool_]) -> PillowImage.Image | None:
