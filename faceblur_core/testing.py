@@ -368,16 +368,16 @@ class MetricContract(Contract):
     kind = "metric"
 
     def _samples(self) -> Iterator[tuple[Sample, Anonymized]]:
-        """Yield photos of four people, with two faces, one and none: copied, black and dimmed."""
+        """Yield photos of four people, with two faces, one and none: copied, black and dimmed; read-only, as in a comparison."""
         mask = _spot(*noise_image().shape[:2])
         faces = (Ellipse(64, 48, 20, 28), Ellipse(20, 20, 8, 10, 0.5))
         for number, truth in enumerate((faces, faces[:1], (), faces[:1]) * 3):
-            image = noise_image(seed=number)
+            image = _guarded(noise_image(seed=number))
             points = tuple(_POINTS if face is faces[0] else None for face in truth)
             sample = Sample("noise", image, truth, f"person {number % 4}" if truth else None, ignored=faces[1:], landmarks=points)
             boxes = np.array([face.bounds() for face in faces], np.float32) + number
             for shown, hidden in ((image, np.zeros_like(mask)), (np.zeros_like(image), np.ones_like(mask)), (image // 2, mask)):
-                yield sample, Anonymized(shown, hidden, Detections(boxes, np.array([0.9, 0.5], np.float32)))
+                yield sample, Anonymized(_guarded(shown), _guarded(hidden), Detections(boxes, np.array([0.9, 0.5], np.float32)))
 
     def _pooled(self) -> bool:
         return bool(self.component.per == "set")

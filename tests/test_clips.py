@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -202,7 +203,7 @@ def made(tmp_path_factory):
 def home(tmp_path, monkeypatch, made, install):
     """Everything that a comparison reads or keeps lies in this test's folder; the tiny set is there."""
     install("compared")
-    monkeypatch.setenv("PYTHONPATH", str(DISTS / "compared"))
+    monkeypatch.setenv("PYTHONPATH", str(DISTS / "compared"), prepend=os.pathsep)
     monkeypatch.setenv("FACEBLUR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FACEBLUR_TESTSETS", str(tmp_path / "testsets"))
     monkeypatch.chdir(tmp_path)

@@ -69,7 +69,7 @@ def make_testset(folder: Path, version: int = 1, photos=FACES) -> Path:
 def tiny(tmp_path, monkeypatch, install):
     """A tiny test set; everything that a comparison reads or keeps lies in this test's folder."""
     install("compared")
-    monkeypatch.setenv("PYTHONPATH", str(DISTS / "compared"))
+    monkeypatch.setenv("PYTHONPATH", str(DISTS / "compared"), prepend=os.pathsep)  # a working tree tests itself
     monkeypatch.setenv("FACEBLUR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FACEBLUR_TESTSETS", str(tmp_path / "testsets"))
     monkeypatch.chdir(tmp_path)
@@ -504,10 +504,17 @@ def test_no_metric_changes_what_the_next_one_sees(compare):
     assert table(folder)["black", "coverage", "mean"] == "1"
 
 
+def test_a_method_may_write_each_mask_into_one_array(compare):
+    result, folder = compare(["buffered"], metrics=["coverage"])
+    assert result.code == 0, result.err
+    assert table(folder)["buffered", "coverage", "mean"] == "1"
+
+
 def test_the_contract_tells_what_is_wrong_with_a_metric(tiny, cli):
     checked = cli("plugins", "check", "compared", "--json")
     failed = {(row["component"], row["check"]): row["message"] for row in json.loads(checked.out) if row["outcome"] == "failed"}
     assert "no statistic 'guess'" in failed["guess", "statistics"] and "no face" in failed["moody", "values"]
+    assert "read-only" in failed["scribble", "values"]
     assert "no figures" in failed["pool", "figures"] and "no figures" in failed["pool", "nothing observed"]
 
 

@@ -220,8 +220,9 @@ class _Measure:
     def __call__(self, sample: Sample, result: Anonymized | None, error: str) -> None:
         """Measure one sample; without a result its values are nan, and its row has the error."""
         into, index = self.into, len(self.into.samples)
-        for array in (result.image, result.mask) if result else ():
-            array.flags.writeable = False  # the next metric is to see what this one saw
+        if result:  # the next metric is to see what this one saw
+            sample = dataclasses.replace(sample, image=_read_only(sample.image))
+            result = dataclasses.replace(result, image=_read_only(result.image), mask=_read_only(result.mask))
         into.samples.append({"id": sample.id, "error": error})
         for name, metric in self.metrics.items():
             count = len(sample.faces) if metric.per == "face" else 1
@@ -240,6 +241,13 @@ class _Measure:
             into.values.setdefault(name, []).append(values)
         if result and self.failures:
             _keep_failure(sample, result, {name: parts[-1] for name, parts in into.values.items()}, into, self.failures)
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a view that cannot be written to: the array itself may be the method's, which writes to it again."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _storable(value: Any) -> NDArray[Any]:
