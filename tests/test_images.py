@@ -495,6 +495,19 @@ def test_deep_avif_is_refused_rather_than_flattened():
         read_photo(data.tobytes())
 
 
+def test_a_picture_of_a_gif_may_be_transparent_all_over():
+    pictures = [np.zeros((40, 60, 4), np.uint8) for _ in range(3)]
+    for picture in pictures[1:]:
+        picture[5:20, 5:30] = (200, 30, 10, 255)
+    pictures[2][:3] = (1, 2, 3, 255)
+    photo = read_photo(photos.frames(pictures, "GIF", duration=50, disposal=2))
+    assert not photo.frames[0].pixels[..., 3].any()
+    again = read_photo(encode_photo(photo))
+    for before, after in zip(photo.frames, again.frames, strict=True):
+        assert np.array_equal(before.pixels[..., 3], after.pixels[..., 3])
+        assert np.array_equal(before.rgb()[before.pixels[..., 3] > 0], after.rgb()[after.pixels[..., 3] > 0])
+
+
 def test_no_room_is_made_for_what_a_gif_only_claims(monkeypatch):
     """Pillow makes it when it opens a file whose picture is to be wiped away after it was shown."""
     data = bytearray(photos.frames(MOVING, "GIF", duration=50, disposal=2))

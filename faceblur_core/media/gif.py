@@ -59,16 +59,16 @@ def in_palette(rgb: Image, opaque: NDArray[np.bool_], changed: NDArray[np.bool_]
     :return: mode P, with ``transparency`` in its info if anything is; None if the other pixels alone have too many colours
     """
     room = MOST - bool(not opaque.all())
-    packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    packed = _packed(rgb)
     kept = np.unique(packed[opaque & ~changed])
-    palette = np.unique(packed[opaque])
     if len(kept) > room:
         return None
-    if len(palette) > room:
-        palette = np.union1d(kept, _few(rgb[opaque & changed], room - len(kept)))
-    values, index = np.unique(packed, return_inverse=True)
-    indices = _nearest(values, palette)[index].astype(np.uint8).reshape(rgb.shape[:2])
-    picture = PillowImage.fromarray(np.where(opaque, indices, len(palette)).astype(np.uint8), "P")
+    values, index = np.unique(packed[opaque], return_inverse=True)
+    palette = values if len(values) <= room else np.union1d(kept, _few(rgb[opaque & changed], room - len(kept)))
+    indices = np.full(opaque.shape, len(palette))
+    if len(palette):
+        indices[opaque] = _nearest(values, palette)[index]
+    picture = PillowImage.fromarray(indices.astype(np.uint8), "P")
     picture.putpalette(_unpacked(palette).astype(np.uint8).tobytes() + bytes(3 * (MOST - len(palette))))
     if room < MOST:
         picture.info["transparency"] = len(palette)
@@ -80,7 +80,7 @@ def _few(pixels: NDArray[np.uint8], most: int) -> NDArray[np.uint32]:
     if not most:
         return np.empty(0, np.uint32)
     reduced = PillowImage.fromarray(np.ascontiguousarray(pixels[None])).quantize(most, PillowImage.Quantize.MEDIANCUT)
-    return np.unique(np.asarray(reduced.convert("RGB"), np.uint32)[0] @ np.array([1 << 16, 1 << 8, 1], np.uint32))
+    return np.unique(_packed(np.asarray(reduced.convert("RGB"))))
 
 
 def _nearest(values: NDArray[np.uint32], palette: NDArray[np.uint32]) -> NDArray[Any]:
@@ -90,6 +90,12 @@ def _nearest(values: NDArray[np.uint32], palette: NDArray[np.uint32]) -> NDArray
         differences = _unpacked(values[start : start + BATCH])[:, None] - colours
         found.append(np.square(differences).sum(axis=2).argmin(axis=1))
     return np.concatenate(found)
+
+
+def _packed(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return each colour as one number."""
+    packed: NDArray[np.uint32] = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    return packed
 
 
 def _unpacked(packed: NDArray[np.uint32]) -> NDArray[np.int32]:
