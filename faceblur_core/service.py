@@ -7,7 +7,6 @@ reads or writes a file of the caller's, and a method is named, never a path.
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
-from faceblur_core.media.images import DEFAULT_MAX_PIXELS, FORMATS, check_format, encode_photo, read_photo
+from faceblur_core.media.images import DEFAULT_MAX_PIXELS, FORMATS, check_format, encode_photo, open_picture, read_photo
 from faceblur_core.media.images import only_our_limit as only_our_limit  # for servers
 from faceblur_core.media.video import Encoding, VideoReader, held_codecs
 from faceblur_core.methods import YAML_SUFFIXES, Method, find_method, named_methods
@@ -138,7 +137,7 @@ class PhotoMethod:
         ms: dict[str, float] = {}
         with timed(ms, "total"):
             with timed(ms, "decode"):
-                _check_frames(data, self._max_frames)
+                _check_frames(data, self._max_pixels, self._max_frames)
                 photo = read_photo(data, self._max_pixels)
                 form = form or photo.format
                 check_format(photo, form)
@@ -170,12 +169,10 @@ class PhotoMethod:
         close(self._anonymizer)
 
 
-def _check_frames(data: bytes, most: int) -> None:
+def _check_frames(data: bytes, max_pixels: int, most: int) -> None:
     """:raises UnreadableImage: if there are more pictures in the file, each of which would be worked on."""
-    from PIL import Image as PillowImage
-
     try:
-        with PillowImage.open(io.BytesIO(data)) as image:
+        with open_picture(data, max_pixels) as image:
             if image.format in ("JPEG", "MPO"):  # its other pictures are not read
                 return
             image.seek(most)

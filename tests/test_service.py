@@ -48,6 +48,16 @@ def test_frames_and_faces_are_added_up(portrait):
     assert served.masked_share == pytest.approx(2 / 3 * made()(photos.encoded(portrait, "GIF")).masked_share, rel=0.1)
 
 
+@pytest.mark.parametrize("form", ["GIF", "PNG"])
+def test_no_picture_is_counted_of_an_animation_that_says_it_is_too_large(form, portrait, monkeypatch):
+    """To come to the next picture Pillow makes room for the one before."""
+    body = photos.frames([portrait, np.zeros_like(portrait)], form)
+    method = PhotoMethod(named("haar", {"detector.profile": "no"}), max_pixels=220 * 220 - 1)
+    monkeypatch.setattr(type(Image.open(io.BytesIO(body))), "seek", lambda image, frame: pytest.fail("counted"))
+    with pytest.raises(UnreadableImage, match="220 x 220 pixels"):
+        method(body)
+
+
 def test_a_method_that_finds_no_boxes_counts_no_faces(portrait):
     method = made()
     method._anonymizer = lambda image: Anonymized(image, np.zeros(image.shape[:2], np.float32))

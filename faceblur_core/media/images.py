@@ -165,10 +165,8 @@ def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
     """
     if not data:
         raise UnreadableImage("the file is empty")
-    if data.startswith(b"GIF8"):
-        _check_size(largest_size(data), 1, max_pixels)
     try:
-        with PillowImage.open(io.BytesIO(data)) as image:
+        with open_picture(data, max_pixels) as image:
             return _decode(image, data, max_pixels)
     except UnreadableImage:
         raise
@@ -181,6 +179,21 @@ def read_photo(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> Photo:
     except Exception as error:  # a damaged file can make a decoder raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImage(f"the file is damaged ({reason[:200]})") from error
+
+
+def open_picture(data: bytes, max_pixels: int) -> PillowImage.Image:
+    """Return the first picture of a file, before anything of it is decoded.
+
+    :raises UnreadableImage: if its format is not supported, or it says that it is too large
+    :raises Exception: whatever Pillow raises if it is damaged, or no picture
+    """
+    if data.startswith(b"GIF8"):  # of which Pillow makes room for the first picture when it opens it
+        _check_size(largest_size(data), 1, max_pixels)
+    image = PillowImage.open(io.BytesIO(data))
+    if _form(image) not in FORMATS:
+        raise UnreadableImage(f"the format {_form(image)} is not supported; it can be: {', '.join(FORMATS)}")
+    _check_size(image.size, 1, max_pixels)
+    return image
 
 
 def _unread(data: bytes) -> str:
@@ -206,9 +219,6 @@ def photo_size(path: Path) -> tuple[int, int]:
 
 def _decode(image: PillowImage.Image, data: bytes, max_pixels: int) -> Photo:
     form = _form(image)
-    if form not in FORMATS:
-        raise UnreadableImage(f"the format {form} is not supported; it can be: {', '.join(FORMATS)}")
-    _check_size(image.size, 1, max_pixels)
     exif = image.getexif()
     orientation = exif.get(Base.Orientation, 1)  # asked for now, for counting frames makes Pillow forget it
     icc_profile, loop = _profile_alone(image.info.get("icc_profile")), image.info.get("loop")
