@@ -59,7 +59,7 @@ SET_HEAD = """
 ## {name}
 
 {summary}: {extent}, {faces} faces; checksum `{checksum}`. Measured by `faceblur compare` with the config of the JSON
-file, then `python benchmarks/publish.py RUN {machine}`; {cpu}; definitions in [docs/metrics.md](../docs/metrics.md).
+file, then `python benchmarks/publish.py RUN {arguments}`; {cpu}; definitions in [docs/metrics.md](../docs/metrics.md).
 {remarks}
 """
 SPEED_HEAD = """
@@ -191,9 +191,10 @@ def set_section(path: Path) -> str:
     remarks += [about["remark"]] if "remark" in about else []
     chance = [row["value"] for row in rows if row["statistic"] == "chance" and row["slice"] == "all" and row["value"]]
     remarks += [f"Re-identified: rank-1 of the worst attack; a guess would have {float(chance[0]):.3f}."] if chance else []
+    prefix = path.stem.partition(f"{testset['name']}-v")[0]
     head = SET_HEAD.format(
         name=path.stem,
-        machine=" ".join(part for part in (path.stem.partition("--")[2], path.stem.partition(f"{testset['name']}-v")[0]) if part),
+        arguments=f"{path.stem.partition('--')[2]} {prefix}".strip(),
         summary=testset["summary"],
         extent=f"{testset['clips']} clips of {testset['photos']} pictures"
         if "clips" in testset

@@ -130,10 +130,11 @@ class Plugins:
             for entry in self._all(kind, component.name)
             if entry.plugin != info.name
         ]
+        files = shipped_configs("methods")
         shared += [
             f"{kind} {component.name!r} is also a method file of faceblur's"
             for kind, component in info.components
-            if kind in METHODS and component.name in shipped_configs("methods")
+            if kind in METHODS and component.name in files
         ]
         return dataclasses.replace(info, error="; ".join(shared)) if shared else info
 

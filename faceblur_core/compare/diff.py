@@ -11,7 +11,6 @@ from faceblur_core.compare.statistics import threshold_name
 from faceblur_core.compare.table import ATTACKS, CHANCE, GAP, WITHOUT_OUTPUT
 from faceblur_core.errors import UsageMistake
 
-ATTACKS_DIFFER = "the attacks differ; not compared"
 WORST = ATTACKS.removesuffix("-")  #: its note names the attack that was worst, which may change
 
 
@@ -102,15 +101,12 @@ def _measured_otherwise(old: Recorded, new: Recorded) -> dict[tuple[str, str], s
     for name, options in first.items():
         if any(options[key] != second[name][key] for key in set(options) & set(second.get(name, {}))):
             why[name, ""] = f"{name}: its options differ; not compared"
-            if name.startswith(ATTACKS):
-                why[WORST, ""] = f"{WORST}: {ATTACKS_DIFFER}"
-    if {name for name in {*first} ^ {*second} if name.startswith(ATTACKS)}:
-        why[WORST, ""] = f"{WORST}: {ATTACKS_DIFFER}"
     learned, learns = (run.facts.get("train_on", {}) for run in (old, new))
     for name in set(learned) & set(learns):
         if learned[name] != learns[name]:
             why[name, ""] = f"{name}: the test sets that it learned from differ; not compared"
-            why[WORST, ""] = f"{WORST}: {ATTACKS_DIFFER}"
+    if any(name.startswith(ATTACKS) for name in {name for name, _ in why} | {*first} ^ {*second}):
+        why[WORST, ""] = f"{WORST}: the attacks differ; not compared"
     before, after = (run.facts.get("thresholds", {}) for run in (old, new))
     for name in before:
         for threshold in set(before[name]) & set(after.get(name, {})):
