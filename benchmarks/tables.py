@@ -69,8 +69,7 @@ Photos per second, as ratios (2 means twice as fast), medians and extremes of {r
 `python benchmarks/speed.py {machine} --deface PATH` on {cpu}, {nproc} cores; what is compared is said at its head.
 `wider`: 300 photos of 416 or 512 px; `12mp`: 30 photos of 12 megapixels. Overhead share: time per file outside reading,
 decoding, detecting, obfuscating, encoding and writing. deface finds faces at full size, faceblur's detectors at a reduced
-one unless `tile.size` is set: on `12mp` the two do not look at the same pixels. YOLO looked once when this was measured, as
-with `detector.closeup=0` now.
+one unless `tile.size` is set: on `12mp` the two do not look at the same pixels.
 
 `faceblur --help` takes {start} ms of processor time more than `python -c pass`.
 """

@@ -8,6 +8,7 @@ must agree. A whole method (an anonymizer) has options without a dot. Later wins
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,12 +167,24 @@ def find_method(text: str, settings: Mapping[str, Any], plugins: Plugins) -> Met
                 f"Disable that: {DISABLE}={plugins.handle(entry)}"
             )
         return _from_yaml(text, named_methods()[text], settings, plugins)
-    return Method(text, _spec(text, plugins), _expanded(settings), plugins)
+    return _with_options(Method(text, _spec(text, plugins), {}, plugins), settings)
 
 
-def _expanded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with ``tile`` written out as ``tile.size``, ``border`` as ``border.share``."""
-    return {SHORT.get(key, key): value for key, value in settings.items()}
+def _with_options(method: Method, *settings: Mapping[str, Any]) -> Method:
+    """Return the method with these settings, nested or dotted; of those of one name the last.
+
+    ``tile`` is written out as ``tile.size``, ``border`` as ``border.share``; the value of an option may be a mapping itself.
+    """
+
+    @functools.cache
+    def names() -> set[str]:
+        return {f"{prefix}{item.name}" for prefix, item in method.describe()}
+
+    def is_option(key: str) -> bool:  # a key without a dot is a section, for which no component's module need be imported
+        return ("." in key or bool(method.anonymizer)) and key in names()
+
+    flat = {SHORT.get(key, key): value for tree in settings for key, value in flatten(tree, is_option).items()}
+    return dataclasses.replace(method, options=flat)
 
 
 def _spec(text: str, plugins: Plugins) -> str:
@@ -206,11 +219,11 @@ def _from_yaml(text: str, path: Path, settings: Mapping[str, Any], plugins: Plug
     options = content.get("options") or {}
     if not isinstance(options, dict):
         raise UsageMistake(f"method file {path}: options must be a mapping")
+    method = Method(text, _spec(content["method"], plugins), {}, plugins, str(content.get("summary", "")))
     try:
-        merged = {**_expanded(flatten(options)), **_expanded(settings)}
+        return _with_options(method, options, settings)
     except RecursionError:
         raise UsageMistake(f"method file {path}: options contain themselves") from None
-    return Method(text, _spec(content["method"], plugins), merged, plugins, str(content.get("summary", "")))
 
 
 def named_methods() -> dict[str, Path]:
@@ -218,9 +231,14 @@ def named_methods() -> dict[str, Path]:
     return shipped_configs("methods")
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested mapping as one of dotted keys."""
+def flatten(tree: Mapping[str, Any], whole: Callable[[str], bool] = lambda _: False, prefix: str = "") -> dict[str, Any]:
+    """Return a nested mapping as one of dotted keys.
+
+    :param whole: asked of the dotted key of a mapping within, whether that stays as it is
+    """
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+        name = f"{prefix}{key}"
+        nested = isinstance(value, dict) and not whole(name)
+        flat.update(flatten(value, whole, f"{name}.") if nested else {name: value})
     return flat

@@ -487,6 +487,7 @@ def test_a_method_that_fails_keeps_its_row_and_harms_no_other(compare):
         ("moody", {"how": "many"}, "a/one: ValueError: it gave (2,) values, not 1"),
         ("guess", {"how": "fine"}, "no statistic 'guess'"),
         ("pool", {}, "ZeroDivisionError: no figures"),
+        ("pool", {"how": "panic"}, "Panic: no way on"),
         ("pool", {"how": "observe"}, "a/one: TypeError: it observed ndarray"),
     ],
 )

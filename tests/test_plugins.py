@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from faceblur_core.backends import readable_suffixes
+from faceblur_core.compare.config import CompareConfig, plan
 from faceblur_core.errors import FaceblurError, MissingDependency, UnknownName, UsageMistake
 from faceblur_core.hookspecs import KINDS, Component, Weights
 from faceblur_core.methods import find_method
@@ -301,6 +302,12 @@ def test_options_of_uncommon_kinds_can_be_set(install, cli, tmp_path, astronaut)
     assert result.code == 2 and result.err == "faceblur: detector 'particular' needs 'side'\n"
     result = cli(*run, "--set", "detector.side=4")
     assert result.code == 0, result.err
+    (tmp_path / "mine.yaml").write_text("method: particular\noptions: {detector: {side: 4, level: 2, table: {a: 1}}}\n")
+    item = {"method": "particular", "set": {"detector": {"side": 4, "level": 2, "table": {"a": 1}}}}
+    compared = plan(CompareConfig([item], ["samples"], metrics=["coverage"]), installed_plugins()).entries[0].method
+    for method in (find_method(str(tmp_path / "mine.yaml"), {}, installed_plugins()), compared):
+        assert method.options == {"detector.side": 4, "detector.level": 2, "detector.table": {"a": 1}}
+    assert cli(*run[:2], tmp_path / "mine.yaml", *run[3:5], tmp_path / "out2").code == 0
     result = cli(*run, "--set", "detector.side=4", "--set", "detector.level=7")
     assert result.code == 2 and "level=7: Input should be 1, 2 or 3" in result.err
     result = cli(*run[:-1], "detector.table={a: [")

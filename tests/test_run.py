@@ -696,6 +696,8 @@ def test_an_error_of_a_plugin_that_nobody_expected_is_one_line(cli, portrait, tm
     place = r"plugin sloppy \(sloppyplug\), sloppyplug\.py:\d+, KeyError: 'nothing'"
     assert run.code == 1 and re.fullmatch(rf"faceblur: .*portrait\.png: {place} \(--verbose shows where\)\n", run.err)
     assert label.code == 1 and re.fullmatch(rf"faceblur: {place}\n", label.err)
+    panic = cli("dataset", "label", "--method", "panicking", portrait, "-o", tmp_path / "faces.jsonl")
+    assert panic.code == 1 and re.fullmatch(rf"faceblur: {place.partition(', Key')[0]}, Panic: no way out\n", panic.err)
     fileless = cli("run", "-m", "fileless", portrait, "-o", tmp_path / "out")
     assert re.search(r"plugin sloppy \(sloppyplug\), sloppyplug\.py:\d+, FileNotFoundError: .*nowhere", fileless.err)
     unlabelled = cli("dataset", "label", "--method", "fileless", portrait, "-o", tmp_path / "faces.jsonl")

@@ -120,12 +120,14 @@ def _run() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         print(f"faceblur: standard output: {error.strerror}", file=sys.stderr)
         return 1
-    except Exception as error:  # whatever a stranger's plugin raises
+    except SystemExit:  # a command's own end
+        raise
+    except BaseException as error:  # whatever a stranger's plugin raises
         return _told(error)
     return code if isinstance(code, int) and not isinstance(code, bool) else 0
 
 
-def _told(error: Exception) -> int:
+def _told(error: BaseException) -> int:
     """Tell an error of a plugin's code in one line, and return the exit code. The core's own is raised: it is our mistake.
 
     In Python's development mode it is raised, too: who writes a plugin wants the traceback.

@@ -141,7 +141,7 @@ def _entry(item: Any, plugins: Plugins) -> Entry:
     changed = {**settings, **({} if tracking == Tracking() else {"tracking": _shown(tracking)})}
     name = str(item.get("name") or ",".join([item["method"], *(f"{key}={value}" for key, value in changed.items())]))
     try:
-        method = find_method(item["method"], settings, plugins)
+        method = find_method(item["method"], item.get("set") or {}, plugins)
         method.resolved()
     except Exception as error:  # its row says so; a stranger's plugin may raise anything
         return Entry(name, None, " ".join(str(getattr(error, "message", error)).split()))

@@ -98,7 +98,8 @@ def run(spec: Spec, folder: Path) -> None:
             result["thresholds"] = dict(metric.calibrate(testset.samples()))
         else:
             _run_method(spec, testset, result, arrays)
-    except Exception as error:  # whatever a method raises
+    except BaseException as error:  # whatever a method raises
+        pass_on(error)
         result["error"] = reason(error)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)

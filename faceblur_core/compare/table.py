@@ -18,7 +18,7 @@ from faceblur_core.compare.job import reason
 from faceblur_core.compare.run import Done, Results, sample_errors
 from faceblur_core.compare.statistics import Draws, Figure, figure, gap_by_chance, pooled, threshold_name
 from faceblur_core.datasets.labels import ellipse_of
-from faceblur_core.errors import FaceblurError
+from faceblur_core.errors import FaceblurError, pass_on
 from faceblur_core.plugins import installed_plugins
 from faceblur_core.testsets.format import TestSet, counted_faces
 
@@ -142,7 +142,8 @@ def _metric_rows(results: Results, name: str, spec: MetricSpec, done: Done, shap
         else:
             figures = list(_value_figures(results, spec, metric, done, shape))
             chance = functools.partial(_by_chance, results, spec, metric, done, shape)
-    except Exception as raised:  # whatever a metric raises
+    except BaseException as raised:  # whatever a metric raises
+        pass_on(raised)
         same["error"] = error = error or reason(raised)
     rows = [
         _filled({**same, "slice": part, "statistic": statistic, "better": better(metric, statistic), **_cells(found)})

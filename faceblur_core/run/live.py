@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from faceblur_core.errors import FaceblurError
+from faceblur_core.errors import FaceblurError, pass_on
 from faceblur_core.media.camera import Sink
 from faceblur_core.pipeline import DetectAndObfuscate
 from faceblur_core.run.checks import checked_share
@@ -62,7 +62,8 @@ class Live:
         """Return the faces; None if the detector failed."""
         try:
             return method.detector(picture)
-        except Exception as error:  # whatever a stranger's plugin raises
+        except BaseException as error:  # whatever a stranger's plugin raises
+            pass_on(error)
             self._note(error)
             return None
 
@@ -74,7 +75,8 @@ class Live:
         try:
             result = self._result(picture, how)
             checked_share(picture, result)
-        except Exception as error:  # whatever a stranger's plugin raises
+        except BaseException as error:  # whatever a stranger's plugin raises
+            pass_on(error)
             self._note(error)
             return np.zeros_like(picture)
         return result.image
@@ -87,5 +89,5 @@ class Live:
             return Anonymized(picture, np.zeros(picture.shape[:2], np.float32))
         return hider.obfuscated(picture, tracked, Detections.none(), 0.0)
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: BaseException) -> None:
         self.failures[error.message if isinstance(error, FaceblurError) else type(error).__name__] += 1

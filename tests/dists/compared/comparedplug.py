@@ -172,6 +172,10 @@ class Guess(Moody):
     statistics: ClassVar = ("guess",)
 
 
+class Panic(BaseException):
+    """What libraries in Rust raise is no Exception."""
+
+
 @dataclass
 class Pool:
     """A pooled metric that fails where it is asked to."""
@@ -193,6 +197,8 @@ class Pool:
     def figures(self, prepared, weights):
         if self.how == "figures":
             raise ZeroDivisionError("no figures")
+        if self.how == "panic":
+            raise Panic("no way on")
         return {"x": 2.0}
 
 
