@@ -242,7 +242,11 @@ class Sample:
 
 
 class Detector(Protocol):
-    """Finds faces. May have ``model_files``, the paths it loaded: the manifest records their checksums."""
+    """Finds faces.
+
+    May have ``model_files``, the paths it loaded: the manifest records their checksums; and ``parameters``, how many its
+    networks have, for a comparison's table of costs.
+    """
 
     def __call__(self, image: Image) -> Detections: ...
 
@@ -254,7 +258,7 @@ class Obfuscator(Protocol):
 
 
 class Anonymizer(Protocol):
-    """A complete method: one row of a comparison."""
+    """A complete method: one row of a comparison. May have ``model_files`` and ``parameters``, as a :class:`Detector`."""
 
     def __call__(self, image: Image) -> Anonymized: ...
 
@@ -303,7 +307,11 @@ class Metric(Protocol):
     or ``people``. If it has a field ``avoid``, it is told the names of the method's own detectors there. If it has a method
     ``calibrate(samples)``, what that returns, {name: threshold}, can stand in ``share<name``. With a class attribute
     ``by_name_only`` that is true, a comparison of all metrics passes it over; with one, ``clips``, it is only for test sets of
-    clips.
+    clips; with one, ``attack``, a comparison that does not name its metrics takes it if that is among its ``attacks``.
+
+    ``note`` is a line for tables. A metric that asks a detector has ``judge``, that detector's name, empty if there is none:
+    it is recorded, and figures of different judges are not compared. Of the options, ``embedder`` and ``train_on`` take what
+    the comparison says.
     """
 
     unit: ClassVar[str]
@@ -323,8 +331,9 @@ Observation = Mapping[str, NDArray[Any]]  #: what a pooled metric keeps of one s
 class PooledMetric(Protocol):
     """Scores all results of a method on a test set at once: what is no mean over faces or images, such as AP or rank-1.
 
-    ``group``, ``avoid``, ``by_name_only`` and ``clips`` as for :class:`Metric`. Where a figure is not made of all observations
-    that are not empty, ``counted(prepared)`` returns the indices of those that it is made of: tables give their number.
+    ``group``, ``over``, ``avoid``, ``by_name_only``, ``clips``, ``attack`` and ``note`` as for :class:`Metric`. Where a figure
+    is not made of all observations that are not empty, ``counted(prepared)`` returns the indices of those that it is made of:
+    tables give their number.
     """
 
     unit: ClassVar[str]

@@ -10,13 +10,16 @@ import subprocess
 import sys
 import time
 
+import click
 import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 import photos
 from conftest import spawn
+from faceblur_core.cli.output import workers_option
 from faceblur_core.media.images import read_photo
 from faceblur_core.run.manifest import ManifestWriter
 
@@ -927,3 +930,14 @@ def test_real_photos_with_every_detector(cli, tmp_path, shared):
             original, out = cv2.imread(str(path)).astype(int), cv2.imread(str(tmp_path / method / path.name)).astype(int)
             middle = np.s_[100:180, 90:170]
             assert np.abs(original[middle] - out[middle]).mean() > 8, f"{method} {path.name}"
+
+
+def test_a_machine_of_very_many_cores_begins_with_as_many_workers_as_may_be_asked_for(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+
+    @click.command()
+    @workers_option()
+    def command(workers):
+        click.echo(workers)
+
+    assert CliRunner().invoke(command).output == "64\n"

@@ -39,7 +39,7 @@ VERDICTS = {True: "protected", False: "not protected", None: "-"}
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="weights=FILE, threshold=0.7, least=40. Repeatable.")
 @click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every face.")
 @megapixels_option
-@workers_option
+@workers_option()
 def assess(
     photos: tuple[Path, ...],
     detectors: tuple[str, ...],

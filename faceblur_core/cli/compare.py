@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from faceblur_core.cli.output import print_json, print_table
+from faceblur_core.cli.output import print_json, print_table, workers_option
 from faceblur_core.errors import UsageMistake
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def compare() -> None:
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="runs", show_default=True, help="Folder for runs.")
 @click.option("--name", help="Name of the run.")
-@click.option("--workers", type=click.IntRange(1, 64), default=os.cpu_count() or 1, help="Jobs at once. Default: one per core.")
+@workers_option("Jobs at once")
 @click.option("--resume/--fresh", default=True, help="Take what an earlier run has measured (the default), or measure all anew.")
 def run(config: str | None, methods: str | None, testsets: tuple[str, ...], metrics: tuple[str, ...], **options: Any) -> None:
     """Compare the methods of CONFIG (a YAML file, or the name of one that ships with faceblur), or those of --methods.

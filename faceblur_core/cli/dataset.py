@@ -54,7 +54,7 @@ def blur(config: str, output: Path, data: Path, workers: int, skip_bad: bool) ->
     """Make the blurred faces of CONFIG: a YAML file, or the name of one that ships with faceblur, such as blur112.
 
     Faces are blurred as by a shaken camera, a lens out of focus or linear motion, or hidden by an obfuscator. Each is labelled
-    with its degree of blur: 1 - cosine of the embeddings of the sharp and the blurred face. --workers are processes here.
+    with its degree of blur: 1 - cosine of the embeddings of the sharp and the blurred face.
     """
     from faceblur_core.datasets.blur import build_blurred
     from faceblur_core.datasets.blur_config import load_blur_recipe
@@ -114,7 +114,7 @@ def export_yolo(folder: Path, output: Path, least: float, shown: float) -> None:
     help="A method that finds faces; each next one adds what those before it missed. Repeatable.",
 )  # fmt: skip
 @click.option("--redo", type=click.Path(path_type=Path), help="Marks of a review: label again only what is marked redo.")
-@workers_option
+@workers_option()
 def label(folder: Path, output: Path, methods: tuple[str, ...], redo: Path | None, workers: int) -> None:
     """Label the pictures in FOLDER with detectors: MediaPipe first, then another one over what it missed."""
     from faceblur_core.datasets.review import label_folder
@@ -136,7 +136,7 @@ def label(folder: Path, output: Path, methods: tuple[str, ...], redo: Path | Non
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="HTML page to write.")
 @click.option("--marks", type=click.Path(path_type=Path), help="File of marks. Default: the page's name with .txt.")
-@workers_option
+@workers_option()
 def review(labels: Path, images: Path, output: Path, marks: Path | None, workers: int) -> None:
     """Write a page of all labelled pictures, the least certain first, and a file to mark them in.
 
@@ -180,7 +180,7 @@ def rename(folder: Path, digits: int | None, start: int, dry_run: bool) -> None:
     "--testset", "testsets", multiple=True, help="Test set whose photos must not be in it: a name or a folder. Repeatable."
 )
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots and a few of the pairs.")
-@workers_option
+@workers_option()
 def check(folder: Path, testsets: tuple[str, ...], html: Path | None, workers: int) -> None:
     """Check the data set in FOLDER: pairs complete, splits apart, how large and where the faces are. Exit code 1 on a fault."""
     from faceblur_core.datasets.check import Known, check_dataset

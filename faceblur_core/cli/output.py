@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from faceblur_core.types import Image
 
 
+MOST_WORKERS = 64
 REPORT = b'{\n "faceblur": '  #: how the files of ``--json`` begin
 
 
@@ -106,10 +107,11 @@ def counting(what: str) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(bar.task_ids[0]) if bar else None
 
 
-def workers_option(command: Callable[..., None]) -> Callable[..., None]:
-    """Add ``--workers``."""
-    cores = os.cpu_count() or 1
-    return click.option("--workers", type=click.IntRange(1, 64), default=cores, help="Threads. Default: one per core.")(command)
+def workers_option(what: str = "Threads") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add ``--workers``, with what they are."""
+    usual = min(MOST_WORKERS, os.cpu_count() or 1)
+    help_ = f"{what}. Default: one per core, at most {MOST_WORKERS}."
+    return click.option("--workers", type=click.IntRange(1, MOST_WORKERS), default=usual, help=help_)
 
 
 def megapixels_option(command: Callable[..., None]) -> Callable[..., None]:
@@ -127,7 +129,7 @@ def build_options(command: Callable[..., None]) -> Callable[..., None]:
             default=lambda: os.environ.get("FACEBLUR_DATA", "."),
             help="Folder that the config's paths are relative to. Default: FACEBLUR_DATA, else the current folder.",
         ),
-        workers_option,
+        workers_option("Threads, processes in dataset blur"),
         click.option("--skip-bad", is_flag=True, help="Leave out photos with a bad row in their annotation file, and say so."),
     )
     for option in reversed(options):

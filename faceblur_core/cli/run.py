@@ -47,7 +47,7 @@ WRITABLE = ("png", "jpeg", "webp", "tiff", "bmp", "avif", "gif")
     "--format", "form", type=click.Choice(WRITABLE, case_sensitive=False), help="Format to write. Default: each file's own."
 )
 @click.option("--quality", type=click.IntRange(1, 100), help="For JPEG, WebP, AVIF. Default: a JPEG's own, else 95 / 90 / 90.")
-@click.option("--keep-metadata", is_flag=True, help="Keep EXIF. GPS, thumbnails and maker notes are dropped all the same.")
+@click.option("--keep-metadata", is_flag=True, help="Keep camera, lens, exposure, times, author and copyright; no more.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs (and the manifest) that exist.")
 @click.option("--resume", is_flag=True, help="Skip what the manifest says is done with the same settings.")
 @click.option("--again", is_flag=True, help="Also take files that faceblur made, previews too; otherwise they are skipped.")

@@ -32,7 +32,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 @click.option("--json", "report", type=click.Path(path_type=Path, dir_okay=False), help="JSON file to write, with every file.")
 @click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Look at every so many pictures of videos.")
 @megapixels_option
-@workers_option
+@workers_option()
 def verify(
     folder: Path,
     original: Path | None,

@@ -201,7 +201,7 @@ def _without_other_attacks(config: CompareConfig, plugins: Plugins) -> list[str]
 
     :raises UnknownName: if it names an attack that is none
     """
-    attack = {name: _fields(plugins, name).get("attack") for name in plugins.names("metric")}
+    attack = {name: getattr(plugins.factory("metric", name), "attack", "") for name in plugins.names("metric")}
     known = {str(value) for value in attack.values() if value}
     for name in config.attacks if known else ():  # without the plugin there is none
         if name not in known:

@@ -572,7 +572,7 @@ def encode_photo(
 
     :param form: a key of FORMATS; the photo's own if None
     :param quality: 1 to 100 for JPEG, WebP and AVIF; if None a JPEG keeps its own quantization tables
-    :param keep_metadata: keep what remains of the EXIF data after GPS, thumbnails, maker notes and orientation
+    :param keep_metadata: keep :data:`KEPT_TAGS` and :data:`KEPT_DETAILS` of the EXIF data, and no more
     :param software: what the file says it was written by
     :raises UnreadableImage: if the format could not hold all of the photo, or its encoder refuses it
     """

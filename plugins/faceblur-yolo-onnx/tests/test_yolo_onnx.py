@@ -18,7 +18,7 @@ from faceblur_core.datasets.labels import BadRows
 from faceblur_core.datasets.wider import WiderFace
 from faceblur_core.errors import FaceblurError, UnknownName, UsageMistake
 from faceblur_core.plugins import installed_plugins
-from faceblur_core.testing import DetectorContract
+from faceblur_core.testing import DetectorContract, noise_image
 from faceblur_core.types import Sample, box_iou
 from faceblur_core.weights import locate
 from faceblur_yolo_onnx import DEFAULT, SHIPPED
@@ -49,10 +49,6 @@ def network(path, places=PEAKS, names="{0: 'face', 1: 'hand'}", size=("H", "W"),
 
 def make(weights, **options):
     return installed_plugins().make("detector", "yolo-onnx", {"weights": str(weights), **options})
-
-
-def picture(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 class TestYoloOnnx(DetectorContract):
@@ -170,7 +166,7 @@ def test_the_picture_is_that_of_ultralytics():
     from ultralytics.data.augment import LetterBox
 
     for shape in ((100, 333), (333, 100), (64, 64), (37, 640), (1, 1)):
-        image = picture(*shape)
+        image = noise_image(*shape)
         there = LetterBox((320, 320), auto=True, stride=32)(image=image)
         assert np.array_equal(frames.fitted(*shape, 320).paint(image), there)
 
@@ -193,42 +189,42 @@ def test_boxes_come_back(height, width, imgsz, data):
 
 def test_known_places(tmp_path):
     detector = make(network(tmp_path / "n.onnx"), imgsz=64)
-    found = detector(picture(128, 128))  # seen at half its size
+    found = detector(noise_image(128, 128))  # seen at half its size
     assert found.boxes.tolist() == [[24, 28, 40, 52], [86, 70, 106, 90]] and found.scores == pytest.approx([0.9, 0.6])
-    assert len(make(tmp_path / "n.onnx", imgsz=64, iou=0.95)(picture(128, 128))) == 3
-    assert len(make(tmp_path / "n.onnx", imgsz=64, conf=0.7)(picture(128, 128))) == 1
-    assert make(tmp_path / "n.onnx", imgsz=64, max_det=1)(picture(128, 128)).scores == pytest.approx([0.9])
+    assert len(make(tmp_path / "n.onnx", imgsz=64, iou=0.95)(noise_image(128, 128))) == 3
+    assert len(make(tmp_path / "n.onnx", imgsz=64, conf=0.7)(noise_image(128, 128))) == 1
+    assert make(tmp_path / "n.onnx", imgsz=64, max_det=1)(noise_image(128, 128)).scores == pytest.approx([0.9])
     assert len(detector(np.zeros((64, 64, 3), np.uint8))) == 0
 
 
 def test_a_file_of_one_size(tmp_path):
-    found = make(network(tmp_path / "n.onnx", size=(64, 96)), imgsz=640)(picture(64, 64))
+    found = make(network(tmp_path / "n.onnx", size=(64, 96)), imgsz=640)(noise_image(64, 64))
     assert found.boxes[0].tolist() == [0, 14, 4, 26]  # 16 columns of grey on the left
 
 
 def test_a_second_look_for_what_is_large(tmp_path):
     """The network gives the same places at any size: boxes of 8 x 12, 10 x 10 in 512 pixels, and twice that in 256."""
     near = np.float32([[100, 100, 130, 120, 0.39, 0.1], [100, 100, 120, 130, 0.5, 0.1], [100, 100, 20, 20, 0.9, 0.1]])
-    path, image = network(tmp_path / "n.onnx", near), picture(512, 512)
+    path, image = network(tmp_path / "n.onnx", near), noise_image(512, 512)
     twice, once = make(path, imgsz=512)(image), make(path, imgsz=512, closeup=0)(image)
     assert once.scores == pytest.approx([0.9, 0.5]) and once.boxes[1].tolist() == [40, 35, 160, 165]
     assert twice.scores == pytest.approx([0.9, 0.5, 0.5]) and twice.boxes[2].tolist() == [80, 70, 320, 330]
     assert len(make(path, imgsz=512, max_det=2)(image)) == 2
-    assert len(make(path, imgsz=256)(picture(256, 256))) == 2  # the second look would be no coarser
+    assert len(make(path, imgsz=256)(noise_image(256, 256))) == 2  # the second look would be no coarser
 
 
 def test_a_file_with_coarser_cells(tmp_path):
-    found = make(network(tmp_path / "n.onnx", stride="64"), imgsz=96)(picture(128, 96))  # 128 x 96 in 128 x 128
+    found = make(network(tmp_path / "n.onnx", stride="64"), imgsz=96)(noise_image(128, 96))  # 128 x 96 in 128 x 128
     assert found.boxes[0].tolist() == [0, 14, 4, 26]
-    assert make(network(tmp_path / "n.onnx", stride="8"), imgsz=64)(picture(64, 33)).boxes[0].tolist() == [0, 14, 5, 26]
+    assert make(network(tmp_path / "n.onnx", stride="8"), imgsz=64)(noise_image(64, 33)).boxes[0].tolist() == [0, 14, 5, 26]
 
 
 def test_a_file_that_names_no_classes_and_has_one(tmp_path):
-    assert len(make(network(tmp_path / "n.onnx", PEAKS[:, :5], names=""), imgsz=64)(picture(64, 64))) == 2
+    assert len(make(network(tmp_path / "n.onnx", PEAKS[:, :5], names=""), imgsz=64)(noise_image(64, 64))) == 2
 
 
 def test_a_file_whose_classes_do_not_begin_at_0(tmp_path):
-    assert make(network(tmp_path / "n.onnx", names="{1: 'face'}"), imgsz=64)(picture(64, 64)).scores == pytest.approx([0.9])
+    assert make(network(tmp_path / "n.onnx", names="{1: 'face'}"), imgsz=64)(noise_image(64, 64)).scores == pytest.approx([0.9])
 
 
 @pytest.mark.parametrize(

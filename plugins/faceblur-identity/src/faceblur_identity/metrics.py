@@ -119,7 +119,7 @@ class Naive(_Recognises):
     rest are probes: so photos of one occasion are seldom on both sides. A person is as like as their likest photo.
     """
 
-    attack: Literal["naive", "parrot", "restoration"] = option("naive", "which attack this is")
+    attack: ClassVar[str] = "naive"
 
     group: ClassVar[str] = "privacy"
     unit: ClassVar[str] = "share of photos"
@@ -194,7 +194,7 @@ def ranks(observations: Sequence[Observation], gallery: str, probe: str = "after
 class Parrot(Naive):
     """The same with a gallery that is anonymized by the same method (Newton et al., 2005)."""
 
-    attack: Literal["naive", "parrot", "restoration"] = option("parrot", "which attack this is")
+    attack: ClassVar[str] = "parrot"
 
     def prepare(self, observations: Sequence[Observation], training: Sequence[Observation]) -> Ranks:
         """Return the rank of every probe."""
@@ -209,7 +209,7 @@ class Restoration(Naive):
     changes is added to the anonymized face.
     """
 
-    attack: Literal["naive", "parrot", "restoration"] = option("restoration", "which attack this is")
+    attack: ClassVar[str] = "restoration"
     train_on: str = option("", "test set of other people on which the filter is learned")
 
     def _keep(self, before: Faces, after: Faces) -> dict[str, NDArray[Any]]:

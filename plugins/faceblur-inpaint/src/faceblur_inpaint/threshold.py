@@ -26,7 +26,6 @@ class Region:
     left: int
     filled: NDArray[np.uint8]  #: h x w, 1 inside; its bounding box's size
     score: float  #: mean probability of what is above the threshold, 0..1
-    peak: float  #: highest probability
 
 
 def cut_level(probability: Floats, rule: Rule, *, threshold: float, floor: float) -> float:
@@ -74,4 +73,4 @@ def regions(probability: Floats, level: float, *, least: float, sure: float) -> 
         box = slice(top, top + height), slice(left, left + width)
         values = probability[box][(filled & marked[box]) > 0]
         if float(values.max()) >= sure:
-            yield Region(top, left, filled, float(values.mean()), float(values.max()))
+            yield Region(top, left, filled, float(values.mean()))
