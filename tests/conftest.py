@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,3 +65,15 @@ def spawn(*arguments: object, **options: object) -> subprocess.CompletedProcess[
     """Run ``faceblur`` in a process of its own."""
     command = [sys.executable, "-m", "faceblur_core", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def one_line(result: Result, code: int, *parts: str) -> None:
+    """Assert that a command said one line on stderr, with these parts, and nothing else."""
+    assert (result.code, result.out) == (code, ""), result.err
+    assert result.err.count("\n") == 1 and result.err.startswith("faceblur: "), result.err
+    assert all(part in result.err for part in parts), result.err
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -16,7 +16,7 @@ import videos
 import yaml
 from skimage import data as scikit
 
-from conftest import DISTS
+from conftest import DISTS, one_line
 from faceblur_core.builtin.metrics import Coverage
 from faceblur_core.compare.config import CompareConfig, plan
 from faceblur_core.compare.motion import GapFrames, Jitter
@@ -212,11 +212,6 @@ def home(tmp_path, monkeypatch, made, install):
         (tmp_path / "testsets" / "tiny").mkdir(exist_ok=True)
         (tmp_path / "testsets" / "tiny" / name).symlink_to(made / name)
     return tmp_path
-
-
-def one_line(result, code: int, *parts: str) -> None:
-    assert result.code == code and result.err.count("\n") == 1 and result.err.startswith("faceblur: "), result.err
-    assert all(part in result.err for part in parts), result.err
 
 
 def test_a_test_set_of_clips_holds_videos_truth_and_checksums(home, made, cli):

@@ -17,6 +17,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import one_line
 from faceblur_core.datasets import builder, rename
 from faceblur_core.datasets.crops import Crops, faces_in, plan_crop, shown_part
 from faceblur_core.datasets.duplicates import Fingerprint, fingerprint, near_duplicates
@@ -142,12 +143,6 @@ def build(cli, data, tmp_path):
         return cli("dataset", "build", config, "--data", data, "-o", folder, *arguments)
 
     return run
-
-
-def one_line(result, code: int, *parts: str) -> None:
-    assert (result.code, result.out) == (code, ""), result.err
-    assert result.err.count("\n") == 1 and result.err.startswith("faceblur: "), result.err
-    assert all(part in result.err for part in parts), result.err
 
 
 # What a build makes

@@ -1,7 +1,6 @@
 """``faceblur run --keep`` and ``--only``, on photos and videos of people whose identity is known."""
 
 import dataclasses
-import json
 
 import cv2
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import videos
 from PIL import Image
 
+from conftest import rows
 from faceblur_core.errors import FaceblurError
 from faceblur_core.pipeline import DetectAndObfuscate, MaskShape
 from faceblur_core.run.people import HIDE, OPEN, UNSURE, HiddenFaces, People, Sightings, find_landmarks, unit_vectors, without
@@ -18,10 +18,6 @@ from faceblur_core.tracking import Tracked
 from faceblur_core.types import Detections
 
 SIDE = 150
-
-
-def rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")

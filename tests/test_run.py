@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import photos
-from conftest import spawn
+from conftest import rows, spawn
 from faceblur_core.cli.output import workers_option
 from faceblur_core.media.images import read_photo
 from faceblur_core.run.manifest import ManifestWriter
@@ -41,10 +41,6 @@ def pixels(path):
 
 def hidden(path, astronaut, region=FACE):
     return np.abs(pixels(path)[region] - astronaut[region].astype(int)).mean() > 15
-
-
-def rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def no_leftovers(folder):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
+from conftest import one_line
 from faceblur_core.datasets.labels import Face
 from faceblur_core.errors import FaceblurError
 from faceblur_core.methods import find_method
@@ -76,11 +77,6 @@ def build(cli, data: Path):
 
 def categories(folder: Path) -> dict[str, str]:
     return {row["id"]: row["categories"][0] for row in read_testset(folder).rows}
-
-
-def one_line(result, code: int, *parts: str) -> None:
-    assert result.code == code and result.err.count("\n") == 1 and result.err.startswith("faceblur: "), result.err
-    assert all(part in result.err for part in parts), result.err
 
 
 # The format

@@ -19,17 +19,13 @@ import videos
 from PIL import Image
 
 import photos
-from conftest import spawn
+from conftest import rows, spawn
 from faceblur_core.errors import UnreadableImage
 from faceblur_core.media.video import ENCODERS, Picture, VideoReader, _closest, without_comments
 from faceblur_core.run.video import overlapped
 from faceblur_core.tracking import gaps
 
 SIDE = 96
-
-
-def rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def leftovers(folder):
