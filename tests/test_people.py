@@ -13,6 +13,7 @@ from conftest import rows
 from faceblur_core.errors import FaceblurError
 from faceblur_core.pipeline import DetectAndObfuscate, MaskShape
 from faceblur_core.run.people import HIDE, OPEN, UNSURE, HiddenFaces, People, Sightings, find_landmarks, unit_vectors, without
+from faceblur_core.run.regions import Area, Regions
 from faceblur_core.run.video import Clock, Hider
 from faceblur_core.tracking import Tracked
 from faceblur_core.types import Detections
@@ -386,6 +387,18 @@ def test_methods_that_give_pixels_open_a_face_in_photos_and_videos():
         assert mask[30:70, 30:80].sum() == 0 and mask[30:70, 112:152].all()
 
 
+@pytest.mark.parametrize("regions", [Regions(keep=(Area((0, 0, 140, 100)),)), Regions(only=(Area((140, 0, 200, 100)),))])
+def test_methods_that_give_pixels_hide_a_face_whole_that_leaves_a_region(regions):
+    image = np.full((100, 200, 3), 90, np.uint8)
+    method = DetectAndObfuscate(lambda image: TWO, lambda image, mask: np.where(mask[..., None] > 0, np.uint8(0), image))
+    hider = Hider(method, Clock({}), regions, preview=False)
+    second = dataclasses.replace(tracked([0], TWO.boxes[1:]), detections=TWO.select([1]))
+    assert regions.hidden(TWO.boxes, 0.0).tolist() == [False, True]
+    mask = hider.obfuscated(image, second, Detections.none(), 0.0).mask
+    shape = method.mask(dataclasses.replace(second.detections, mask=None), 100, 200)
+    assert (mask >= shape).all() and mask[50, 114] == 1 and mask[:, :90].max() == 0
+
+
 def test_landmarks_are_found_in_an_enlarged_part(shared, astronaut):
     from faceblur_core.plugins import installed_plugins
 
@@ -396,3 +409,15 @@ def test_landmarks_are_found_in_an_enlarged_part(shared, astronaut):
     small = cv2.resize(astronaut, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     assert np.abs(find_landmarks(small, whole.boxes[0] / 4, finder) - whole.landmarks[0] / 4).max() < 2
     assert find_landmarks(astronaut, np.array([300, 300, 380, 400], np.float32), finder) is None
+
+
+def test_a_box_that_holds_a_small_face_beside_a_large_one_has_no_landmarks():
+    """Methods that find pixels may put two people into one box: it must not be opened for the sake of the larger."""
+    points = np.zeros((5, 2))
+    one = Detections([[80, 80, 240, 240]], [0.9], [points])  # in CROP_SIDE pixels, where the box is the middle half
+    small = Detections([[82, 150, 112, 190], [100, 80, 240, 240]], [0.9, 0.9], [points, points])
+    beside = Detections([[20, 80, 70, 160], [80, 80, 240, 240]], [0.9, 0.9], [points, points])
+    image, box = np.zeros((160, 160, 3), np.uint8), np.array([40, 40, 120, 120], np.float32)
+    assert [find_landmarks(image, box, lambda _, found=found: found) is None for found in (one, small, beside)] == [
+        False, True, False,
+    ]  # fmt: skip

@@ -1005,3 +1005,49 @@ def test_choosing_is_refused_where_it_could_not_be_done(cli, clip, astronaut, tm
         result = cli("run", *arguments, "-o", tmp_path / "out")
         assert result.code == 2 and message in result.err and result.err.count("\n") == 1, result.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("turned", "code"), [(1, 0), (6, 1)])
+def test_pictures_of_a_camera_with_exif_data(cli, astronaut, tmp_path, turned, code):
+    """PyAV raises where a picture holds data of a kind that it does not know."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "SECRETMAKE", turned
+    buffer = io.BytesIO()
+    picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
+    Image.fromarray(picture).save(buffer, "JPEG", quality=95, exif=exif.tobytes())
+    with av.open(str(tmp_path / "exif.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuvj420p"
+        stream.codec_context.open()
+        for index in range(3):
+            packet = av.Packet(buffer.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, index, index, Fraction(1, 10)
+            packet.duration, packet.is_keyframe = 1, True
+            container.mux(packet)
+    result = cli("run", "-m", "yunet+solid", tmp_path / "exif.avi", "-o", tmp_path / "out.avi")
+    assert result.code == code and "internal" not in result.err, result.err
+    if code:
+        assert "turned" in result.err and not (tmp_path / "out.avi").exists()
+    else:
+        assert len(videos.frames(tmp_path / "out.avi")) == 3 and b"SECRETMAKE" not in (tmp_path / "out.avi").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "name"),
+    [("prores_ks", "yuv422p10le", "a.mov"), ("mpeg4", "yuv420p", "a.avi"), ("libx264", "yuv420p", "a.mp4")],
+)
+def test_interlaced_stays_interlaced(cli, astronaut, tmp_path, codec, pix_fmt, name):
+    picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], pix_fmt
+        stream.codec_context.flags |= 1 << 18 | 1 << 29
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = index, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert cli("run", "-m", "yunet+solid", tmp_path / name, "-o", tmp_path / f"out-{name}").code == 0
+    for path in (tmp_path / name, tmp_path / f"out-{name}"):
+        with av.open(str(path)) as container:
+            assert all(frame.interlaced_frame for frame in container.decode(video=0))

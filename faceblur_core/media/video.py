@@ -627,21 +627,25 @@ def _reason(error: BaseException) -> str:
 
 def _matrix(frame: VideoFrame) -> NDArray[np.int32] | None:
     """Return the nine numbers of a frame's display matrix; None if it has none."""
-    side_data: Any = frame.side_data
+    side_data: Any
     try:
+        side_data = frame.side_data
         return np.frombuffer(bytes(side_data["DISPLAYMATRIX"]), np.int32)
     except KeyError:
+        return None
+    except ValueError:  # a kind that PyAV does not know, such as EXIF data, hides all others
+        if frame.rotation:
+            raise FaceblurError("its pictures are turned and hold data that PyAV cannot read; write them upright first") from None
         return None
 
 
 def _brought(frame: VideoFrame) -> frozenset[str]:
-    """Return the names of a frame's side data, of those that PyAV knows."""
-    side_data: Any = frame.side_data
-    names = set()
-    for data in side_data:
-        with contextlib.suppress(ValueError):
-            names.add(data.type.name)
-    return frozenset(names)
+    """Return the names of a frame's side data; none if there is a kind that PyAV does not know."""
+    try:
+        side_data: Any = frame.side_data
+        return frozenset(data.type.name for data in side_data)
+    except ValueError:
+        return frozenset()
 
 
 def _orientation(matrix: NDArray[np.int32] | None) -> int:
@@ -769,7 +773,7 @@ class VideoWriter:
             context.max_b_frames = 0  # it has no place for their time stamps
         if muxer in ("mp4", "mov") and ENCODERS[self.encoder].codec == "hevc":
             context.codec_tag = "hvc1"  # the one that Apple's players read
-        if first.interlaced_frame and self.encoder in ("libx264", "libx265"):
+        if first.interlaced_frame and self.encoder in ("libx264", "libx265", "mpeg4", "prores_ks"):
             context.flags |= 1 << 18 | 1 << 29  # interlaced DCT and motion estimation
         if self._reader.matrix is not None and self._reader.orientation != 1:
             if muxer == "avi":

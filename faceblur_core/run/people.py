@@ -100,7 +100,9 @@ def find_landmarks(image: Image, box: Floats, finder: Detector) -> Floats | None
     found = finder(np.asarray(cv2.warpAffine(np.ascontiguousarray(image), matrix, (CROP_SIDE, CROP_SIDE)), np.uint8))
     there = (box.reshape(2, 2) * scale + shift).reshape(1, 4).astype(np.float32)
     meets = box_iou(found.boxes, there)[:, 0] > THAT_FACE
-    if found.landmarks is None or meets.sum() != 1:
+    centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    within = ((centres >= there[:, :2]) & (centres <= there[:, 2:])).all(axis=1)  # a box may hold a small face beside a large one
+    if found.landmarks is None or meets.sum() != 1 or (within | meets).sum() != 1:
         return None
     return np.asarray((found.landmarks[meets][0] - shift) / scale, np.float32)
 

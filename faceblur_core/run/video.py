@@ -399,7 +399,9 @@ class Hider:
         if found.mask is not None:
             mask = self._steadied(mask, dataclasses.replace(found.select(~tracked.seen), mask=None))
             mask = without(mask, opened.boxes, found.boxes, self._anonymizer.mask)
-            mask = mask if self._regions is None else self._regions.limit(mask, time)
+            if self._regions is not None:  # a face that is to be hidden is hidden whole, also where it leaves its region
+                shapes = self._anonymizer.mask(dataclasses.replace(found, mask=None), height, width)
+                mask = np.maximum(self._regions.limit(mask, time), shapes)
             found = dataclasses.replace(found, mask=mask)
         if self._regions is not None:
             self._regions.cover(mask, time)
