@@ -1007,15 +1007,12 @@ def test_choosing_is_refused_where_it_could_not_be_done(cli, clip, astronaut, tm
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("turned", "code"), [(1, 0), (6, 1)])
-def test_pictures_of_a_camera_with_exif_data(cli, astronaut, tmp_path, turned, code):
-    """PyAV raises where a picture holds data of a kind that it does not know."""
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0112] = "SECRETMAKE", turned
+def camera(path, astronaut, **options):
+    """A video of three JPEG pictures with a face, saved with these options."""
     buffer = io.BytesIO()
     picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
-    Image.fromarray(picture).save(buffer, "JPEG", quality=95, exif=exif.tobytes())
-    with av.open(str(tmp_path / "exif.avi"), "w") as container:
+    Image.fromarray(picture).save(buffer, "JPEG", quality=95, **options)
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=10)
         stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], "yuvj420p"
         stream.codec_context.open()
@@ -1024,12 +1021,35 @@ def test_pictures_of_a_camera_with_exif_data(cli, astronaut, tmp_path, turned, c
             packet.stream, packet.pts, packet.dts, packet.time_base = stream, index, index, Fraction(1, 10)
             packet.duration, packet.is_keyframe = 1, True
             container.mux(packet)
-    result = cli("run", "-m", "yunet+solid", tmp_path / "exif.avi", "-o", tmp_path / "out.avi")
+    return path
+
+
+@pytest.mark.parametrize(("turned", "code"), [(1, 0), (6, 1)])
+def test_pictures_of_a_camera_with_exif_data(cli, astronaut, tmp_path, turned, code):
+    """PyAV raises where a picture holds data of a kind that it does not know."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "SECRETMAKE", turned
+    source = camera(tmp_path / "exif.avi", astronaut, exif=exif.tobytes())
+    result = cli("run", "-m", "yunet+solid", source, "-o", tmp_path / "out.avi")
     assert result.code == code and "internal" not in result.err, result.err
     if code:
         assert "turned" in result.err and not (tmp_path / "out.avi").exists()
     else:
         assert len(videos.frames(tmp_path / "out.avi")) == 3 and b"SECRETMAKE" not in (tmp_path / "out.avi").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["yunet+solid", "none"])
+def test_colour_profiles_of_a_camera_s_pictures_are_dropped(cli, install, astronaut, tmp_path, method):
+    install("good")
+    source = camera(tmp_path / "icc.avi", astronaut, icc_profile=photos.SRGB)
+    assert b"ICC_PROFILE" in source.read_bytes()
+    name = "corner+solid" if method == "none" else method  # finds nothing: pictures go to the encoder as they are
+    result = cli("run", "-m", name, source, "-o", tmp_path / "out.avi", "--video-encoder", "mjpeg")
+    assert result.code == 0 and result.err.count("colour profile is lost") == 1, result.err
+    with av.open(str(tmp_path / "out.avi")) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    assert len(packets) == 3 and not any(b"ICC_PROFILE" in packet for packet in packets)
+    assert len(videos.frames(tmp_path / "out.avi")) == 3
 
 
 @pytest.mark.parametrize(

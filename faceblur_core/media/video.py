@@ -871,6 +871,8 @@ class VideoWriter:
             copied = ENCODERS[self.encoder].captions
             what = "copied as they are, and may tell where or who" if copied else f"lost: {self.encoder} writes none"
             self.notes[f"closed captions are {what}"] = 1
+        if "ICC_PROFILE" in brings:
+            self.notes["the pictures' colour profile is lost"] = 1
         if brings & HDR:
             self.notes["HDR metadata (mastering display, light level) is lost"] = 1
 
@@ -880,7 +882,7 @@ class VideoWriter:
             duration = self._durations.pop(round(packet.pts * packet.time_base / tick), None)
             if duration:
                 packet.duration = round(duration * tick / packet.time_base)
-            self._container.mux(packet)
+            self._container.mux(_without_profile(packet) if self.encoder == "mjpeg" else packet)
 
     def copy(self, packet: Packet[Any]) -> None:
         """Copy one packet of another stream, bit by bit. :raises FaceblurError: if the file cannot be written."""
@@ -916,6 +918,24 @@ class VideoWriter:
         """Close the file as it is."""
         with contextlib.suppress(Exception):  # whatever it says now, the file is thrown away
             self._container.close()
+
+
+def _without_profile(packet: Any) -> Any:
+    """Return a JPEG picture without its ICC profile, which may name a person or a machine; FFmpeg's encoder copies it."""
+    import av
+
+    jpeg = bytes(packet)
+    kept, place = jpeg[:2], 2
+    while jpeg[place : place + 1] == b"\xff" and jpeg[place + 1] not in b"\xda\xd9":  # until the pixels
+        end = place + 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
+        kept += b"" if jpeg[place + 4 : end].startswith(b"ICC_PROFILE\0") else jpeg[place:end]
+        place = end
+    if place == len(kept):
+        return packet
+    made: Any = av.Packet(kept + jpeg[place:])
+    for name in ("stream", "time_base", "pts", "dts", "duration", "is_keyframe"):
+        setattr(made, name, getattr(packet, name))
+    return made
 
 
 def without_comments(headers: bytes) -> bytes:
