@@ -1071,3 +1071,24 @@ def test_interlaced_stays_interlaced(cli, astronaut, tmp_path, codec, pix_fmt, n
     for path in (tmp_path / name, tmp_path / f"out-{name}"):
         with av.open(str(path)) as container:
             assert all(frame.interlaced_frame for frame in container.decode(video=0))
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "lost"), [("libvpx-vp9", "out.mkv", 1), ("libvpx-vp9", "out.mp4", 0), ("libx264", "out.mkv", 0)]
+)
+def test_a_pixel_aspect_is_kept_or_its_loss_told(cli, astronaut, tmp_path, codec, name, lost):
+    picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
+    shape = {"sample_aspect_ratio": Fraction(16, 11)}
+    source = videos.write(tmp_path / "in.mp4", [picture] * 3, codec, tags=shape)
+    result = cli("run", "-m", "yunet+solid", source, "-o", tmp_path / name)
+    assert result.code == 0 and result.err.count("pixel aspect 16/11 is lost") == lost, result.err
+    with av.open(str(tmp_path / name)) as container:
+        stream = container.streams.video[0]
+        assert (stream.sample_aspect_ratio == Fraction(16, 11)) is not bool(lost)
+
+
+def test_a_file_whose_first_picture_comes_late_does_not_end_early(cli, astronaut, tmp_path):
+    picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
+    source = videos.write(tmp_path / "late.mkv", [picture] * 5, rate=Fraction(10), times=range(50, 55))
+    result = cli("run", "-m", "yunet+solid", source, "-o", tmp_path / "out.mkv")
+    assert result.code == 0 and "ends after" not in result.err, result.err

@@ -504,7 +504,8 @@ class VideoReader:
         if self._last is not None and self.stream.time_base:
             start = (self.stream.start_time or 0) * self.stream.time_base
             if not self.stream.duration:  # what is known is how long the file is, from its first sound or picture
-                start = Fraction(self._container.start_time or 0, 1_000_000)
+                from_zero = "matroska" in self._container.format.name
+                start = Fraction(0 if from_zero else self._container.start_time or 0, 1_000_000)
             read = float(self._last * self.stream.time_base - start + 1 / self.rate)
             if read < self.seconds - max(0.5, 0.02 * self.seconds):
                 self.notes[f"ends after {read:.1f} s, and says that it has {self.seconds:.1f} s"] += 1
@@ -767,7 +768,10 @@ class VideoWriter:
         stream.width, stream.height, stream.pix_fmt = first.width, first.height, self.pixel_format
         context = stream.codec_context
         context.time_base = stream.time_base = _time_base(self.encoder, source.time_base or 1 / self._reader.rate)
-        context.sample_aspect_ratio = source.sample_aspect_ratio or Fraction(1)
+        aspect = self._reader.stream.sample_aspect_ratio or source.sample_aspect_ratio or Fraction(1)
+        context.sample_aspect_ratio = aspect
+        if aspect != 1 and muxer in ("matroska", "webm") and ENCODERS[self.encoder].codec not in ("h264", "hevc"):
+            self.notes[f"pixel aspect {aspect} is lost: Matroska is not told of it with {self.encoder}; .mp4 keeps it"] = 1
         self._set_colours(context, muxer)
         if muxer == "avi":
             context.max_b_frames = 0  # it has no place for their time stamps
