@@ -1092,3 +1092,15 @@ def test_a_file_whose_first_picture_comes_late_does_not_end_early(cli, astronaut
     source = videos.write(tmp_path / "late.mkv", [picture] * 5, rate=Fraction(10), times=range(50, 55))
     result = cli("run", "-m", "yunet+solid", source, "-o", tmp_path / "out.mkv")
     assert result.code == 0 and "ends after" not in result.err, result.err
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_hevc_of_one_picture_or_two(cli, astronaut, tmp_path, name):
+    """The library gives these few no decoding times; what is in their place differs from run to run."""
+    picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
+    for count in (1, 2, 2, 2):
+        source = videos.write(
+            tmp_path / "in.mkv", [picture] * count, "libx265", options={"x265-params": "log-level=error:bframes=0"}
+        )
+        result = cli("run", "-m", "yunet+solid", source, "-o", tmp_path / name, "--overwrite")
+        assert result.code == 0 and len(videos.frames(tmp_path / name)) == count, result.err

@@ -713,6 +713,7 @@ class VideoWriter:
         self._range = 0  #: 1 limited or 2 full, of YUV that is written; 0: as FFmpeg converts it
         self._space: int | None = None  #: swscale's number of the matrix that YUV is written with; None: the pictures' own
         self._durations: dict[int, int] = {}
+        self._written = 0
         muxer = MUXERS[target.suffix.lower()]
         options = {"fflags": "+bitexact"}  # no name and version of a library, no random numbers
         if muxer in ("mp4", "mov"):
@@ -850,6 +851,7 @@ class VideoWriter:
         if frame.format.name != self.pixel_format and _has_alpha(frame.format.name) and not _has_alpha(self.pixel_format):
             raise FaceblurError(f"the video becomes transparent after {picture.time:.1f} s; split it there")
         frame = self._converted(frame)
+        self._written += 1
         if frame.pts is not None and frame.duration:
             self._durations[frame.pts] = frame.duration
         with _writing(self._target), ordinary_threads():
@@ -915,7 +917,11 @@ class VideoWriter:
         """Encode what is waiting and end the file. :raises FaceblurError: if the file cannot be written."""
         with _writing(self._target):
             with ordinary_threads():
-                self._mux(self.stream.encode(None))
+                packets: list[Any] = self.stream.encode(None)
+                if self._written < 3:  # x265 leaves their decoding times as they were in memory
+                    for packet in packets:
+                        packet.dts = packet.pts
+                self._mux(packets)
             self._container.close()
 
     def abandon(self) -> None:
