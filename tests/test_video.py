@@ -1007,10 +1007,15 @@ def test_choosing_is_refused_where_it_could_not_be_done(cli, clip, astronaut, tm
     assert not (tmp_path / "out").exists()
 
 
-def camera(path, astronaut, **options):
-    """A video of three JPEG pictures with a face, saved with these options."""
+@pytest.fixture(scope="module")
+def picture(astronaut):
+    """A picture with one face."""
+    return videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
+
+
+def camera(path, picture, **options):
+    """A video of three JPEG pictures, saved with these options."""
     buffer = io.BytesIO()
-    picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
     Image.fromarray(picture).save(buffer, "JPEG", quality=95, **options)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=10)
@@ -1025,11 +1030,11 @@ def camera(path, astronaut, **options):
 
 
 @pytest.mark.parametrize(("turned", "code"), [(1, 0), (6, 1)])
-def test_pictures_of_a_camera_with_exif_data(cli, astronaut, tmp_path, turned, code):
+def test_pictures_of_a_camera_with_exif_data(cli, picture, tmp_path, turned, code):
     """PyAV raises where a picture holds data of a kind that it does not know."""
     exif = Image.Exif()
     exif[0x010F], exif[0x0112] = "SECRETMAKE", turned
-    source = camera(tmp_path / "exif.avi", astronaut, exif=exif.tobytes())
+    source = camera(tmp_path / "exif.avi", picture, exif=exif.tobytes())
     result = cli("run", "-m", "yunet+solid", source, "-o", tmp_path / "out.avi")
     assert result.code == code and "internal" not in result.err, result.err
     if code:
@@ -1039,9 +1044,9 @@ def test_pictures_of_a_camera_with_exif_data(cli, astronaut, tmp_path, turned, c
 
 
 @pytest.mark.parametrize("method", ["yunet+solid", "none"])
-def test_colour_profiles_of_a_camera_s_pictures_are_dropped(cli, install, astronaut, tmp_path, method):
+def test_colour_profiles_of_a_camera_s_pictures_are_dropped(cli, install, picture, tmp_path, method):
     install("good")
-    source = camera(tmp_path / "icc.avi", astronaut, icc_profile=photos.SRGB)
+    source = camera(tmp_path / "icc.avi", picture, icc_profile=photos.SRGB)
     assert b"ICC_PROFILE" in source.read_bytes()
     name = "corner+solid" if method == "none" else method  # finds nothing: pictures go to the encoder as they are
     result = cli("run", "-m", name, source, "-o", tmp_path / "out.avi", "--video-encoder", "mjpeg")
@@ -1056,8 +1061,7 @@ def test_colour_profiles_of_a_camera_s_pictures_are_dropped(cli, install, astron
     ("codec", "pix_fmt", "name"),
     [("prores_ks", "yuv422p10le", "a.mov"), ("mpeg4", "yuv420p", "a.avi"), ("libx264", "yuv420p", "a.mp4")],
 )
-def test_interlaced_stays_interlaced(cli, astronaut, tmp_path, codec, pix_fmt, name):
-    picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
+def test_interlaced_stays_interlaced(cli, picture, tmp_path, codec, pix_fmt, name):
     with av.open(str(tmp_path / name), "w") as container:
         stream = container.add_stream(codec, rate=10)
         stream.height, stream.width, stream.pix_fmt = *picture.shape[:2], pix_fmt
@@ -1076,8 +1080,7 @@ def test_interlaced_stays_interlaced(cli, astronaut, tmp_path, codec, pix_fmt, n
 @pytest.mark.parametrize(
     ("codec", "name", "lost"), [("libvpx-vp9", "out.mkv", 1), ("libvpx-vp9", "out.mp4", 0), ("libx264", "out.mkv", 0)]
 )
-def test_a_pixel_aspect_is_kept_or_its_loss_told(cli, astronaut, tmp_path, codec, name, lost):
-    picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
+def test_a_pixel_aspect_is_kept_or_its_loss_told(cli, picture, tmp_path, codec, name, lost):
     shape = {"sample_aspect_ratio": Fraction(16, 11)}
     source = videos.write(tmp_path / "in.mp4", [picture] * 3, codec, tags=shape)
     result = cli("run", "-m", "yunet+solid", source, "-o", tmp_path / name)
@@ -1087,17 +1090,15 @@ def test_a_pixel_aspect_is_kept_or_its_loss_told(cli, astronaut, tmp_path, codec
         assert (stream.sample_aspect_ratio == Fraction(16, 11)) is not bool(lost)
 
 
-def test_a_file_whose_first_picture_comes_late_does_not_end_early(cli, astronaut, tmp_path):
-    picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
+def test_a_file_whose_first_picture_comes_late_does_not_end_early(cli, picture, tmp_path):
     source = videos.write(tmp_path / "late.mkv", [picture] * 5, rate=Fraction(10), times=range(50, 55))
     result = cli("run", "-m", "yunet+solid", source, "-o", tmp_path / "out.mkv")
     assert result.code == 0 and "ends after" not in result.err, result.err
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
-def test_hevc_of_one_picture_or_two(cli, astronaut, tmp_path, name):
+def test_hevc_of_one_picture_or_two(cli, picture, tmp_path, name):
     """The library gives these few no decoding times; what is in their place differs from run to run."""
-    picture = videos.composite(videos.background(), [(videos.face(astronaut), 100, 80)])
     for count in (1, 2, 2, 2):
         source = videos.write(
             tmp_path / "in.mkv", [picture] * count, "libx265", options={"x265-params": "log-level=error:bframes=0"}

@@ -134,14 +134,14 @@ def _entry(item: Any, plugins: Plugins) -> Entry:
         item = {"method": item}
     if not isinstance(item, dict) or not isinstance(item.get("method"), str) or set(item) - {"name", "method", "set", "tracking"}:
         raise UsageMistake(f"a method is a name or a mapping with method, name, set and tracking, not {item!r}")
-    if not isinstance(item.get("set") or {}, dict):
-        raise UsageMistake(f"set of method {item['method']!r} is a mapping such as {{mask.grow: 1.5}}, not {item['set']!r}")
-    settings = flatten(item.get("set") or {})
+    given = item.get("set") or {}
+    if not isinstance(given, dict):
+        raise UsageMistake(f"set of method {item['method']!r} is a mapping such as {{mask.grow: 1.5}}, not {given!r}")
     tracking = _tracking(item)
-    changed = {**settings, **({} if tracking == Tracking() else {"tracking": _shown(tracking)})}
+    changed = {**flatten(given), **({} if tracking == Tracking() else {"tracking": _shown(tracking)})}
     name = str(item.get("name") or ",".join([item["method"], *(f"{key}={value}" for key, value in changed.items())]))
     try:
-        method = find_method(item["method"], item.get("set") or {}, plugins)
+        method = find_method(item["method"], given, plugins)
         method.resolved()
     except Exception as error:  # its row says so; a stranger's plugin may raise anything
         return Entry(name, None, " ".join(str(getattr(error, "message", error)).split()))
