@@ -1,4 +1,4 @@
-"""What computes: the part of every measured figure that is not ours."""
+"""What computes, the part of every measured figure that is not ours, and what it allows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ CPUINFO = Path("/proc/cpuinfo")  #: what Linux says of the processor
 
 #: how x86 processors compute with many numbers at once, the widest first: Linux' word for it and the usual one
 VECTORS = {"avx512bw": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)  # there is no call that only reads it
+    os.umask(mask)
+    return mask
+
+
+UMASK = _umask()  #: what the system takes away from the rights to new files
 
 
 def describe() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from faceblur_core.errors import MissingWeights, UnknownName
 from faceblur_core.hookspecs import Weights
+from faceblur_core.machine import UMASK
 
 FOLDER = "FACEBLUR_MODELS"
 OFFLINE = "FACEBLUR_OFFLINE"
@@ -120,6 +121,7 @@ def _fetch(weights: Weights) -> Path:
             path=cache_folder(),
             downloader=pooch.HTTPDownloader(progressbar=progress, timeout=30),
         )
+    os.chmod(path, 0o666 & ~UMASK)  # pooch leaves it to its owner alone: no container's user, no colleague could read it
     return Path(path)
 
 

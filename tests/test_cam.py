@@ -158,10 +158,77 @@ def test_pictures_that_nobody_takes_in_time_are_dropped(clip):
     assert taken < 8  # of 12, in half a second
 
 
+def test_the_last_picture_of_a_file_is_shown_however_late_it_is_asked_for(astronaut, tmp_path):
+    source = Camera(str(videos.write(tmp_path / "one.mp4", [astronaut])))
+    time.sleep(0.3)
+    assert len(list(source)) == 1
+    source.close()
+
+
+def test_a_file_that_does_not_say_how_long_it_is_plays_at_its_own_speed(clip, monkeypatch):
+    """As what browsers record."""
+    import cv2
+
+    real = cv2.VideoCapture
+
+    class Endless:
+        def __init__(self, device):
+            self.capture = real(device)
+
+        def get(self, key):
+            return -2.3e17 if key == cv2.CAP_PROP_FRAME_COUNT else self.capture.get(key)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Endless)
+    source = Camera(str(clip))
+    assert source._pause == 1 / 25
+    source.close()
+
+
+class Device:
+    """A capture that gives pictures until it is unplugged, or its driver fails."""
+
+    def __init__(self, picture, error=None):
+        self.left, self.picture, self.error, self.asked = 3, picture, error, {}
+
+    def __call__(self, device):
+        return self
+
+    def set(self, key, value):
+        self.asked[key] = value
+
+    def get(self, key):
+        return 0.0
+
+    def read(self):
+        self.left -= 1
+        if self.left < 0 and self.error:
+            raise self.error
+        return self.left >= 0, self.picture
+
+    def release(self):
+        pass
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("the driver is gone")])
+def test_a_camera_that_ends_is_an_error(cli, astronaut, monkeypatch, error):
+    import cv2
+
+    device, screen = Device(astronaut, error), Screen()
+    monkeypatch.setattr(cv2, "VideoCapture", device)
+    monkeypatch.setattr(camera, "Window", lambda title: screen)
+    result = cli("cam", "--device", "7", "-m", "yunet+solid", "--size", "640x360")
+    assert result.code == 1 and result.err == "faceblur: camera 7 gives no more pictures\n"
+    assert f"{len(screen.pictures)} pictures shown" in result.out and screen.closed
+    assert device.asked == {cv2.CAP_PROP_FRAME_WIDTH: 640, cv2.CAP_PROP_FRAME_HEIGHT: 360}
+
+
 def test_the_command(cli, clip, monkeypatch):
     screen = Screen()
     monkeypatch.setattr(camera, "Window", lambda title: screen)
-    result = cli("cam", "--device", clip, "-m", "yunet+solid", "--size", "512x512")
+    result = cli("cam", "--device", clip, "-m", "yunet+solid")
     assert result.code == 0 and result.err == "", result.err
     assert f"{len(screen.pictures)} pictures shown, 0 of them black" in result.out
     assert screen.pictures and all(picture[FACE].mean() < 20 for picture in screen.pictures) and screen.closed
@@ -189,6 +256,13 @@ def test_pictures_go_to_a_virtual_camera(cli, clip, monkeypatch):
     assert result.code == 0, result.err
     assert sent[0] == (512, 512, 25) and sent[-1] == "closed" and len(sent) > 2
     assert all(picture[FACE].mean() < 20 for picture in sent[1:-1])
+
+    def full(self, picture):
+        raise ValueError("unexpected image size")
+
+    monkeypatch.setattr(VirtualCamera, "send", full)
+    result = cli("cam", "--device", clip, "--virtual")
+    assert result.code == 1 and "takes no more pictures (unexpected image size)" in result.err and result.err.count("\n") == 1
 
     def nowhere(**options):
         raise RuntimeError("'v4l2loopback' backend: no device found")

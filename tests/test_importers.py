@@ -344,7 +344,8 @@ ROWS: dict[str, tuple[str, int, str, list[str]]] = {
     "reviewed": ("labels.jsonl", 2, '{"input": "b.jpg", "detections": %s}', [
         '[{"box": [40, 20, 10, 60]}]', '[{"box": [-9, 20, 0, 60]}]', '[{"box": [NaN, 2, 1, 6]}]', '[{"box": [1, 2, 1e999, 6]}]',
         f'[{{"box": [1, 2, {HUGE}, 6]}}]', '[{"box": [1, 2, 3]}]', "null", "[5]", "[", '[{"box": [1, 2, 3, 4], "score": NaN}]',
-        '[{"box": [1, 2, 3, 4], "landmarks": [[1, 2]]}]', '[], "outcome": "error"', '[], "input": 5', "[" * 10**5]),
+        '[{"box": [1, 2, 3, 4], "landmarks": [[1, 2]]}]', '[], "outcome": "error"', '[], "left_open": 1',
+        '[], "input": 5', "[" * 10**5]),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 import videos
 from PIL import Image
 
-from conftest import rows
+from conftest import one_line, rows
 from faceblur_core.errors import FaceblurError
 from faceblur_core.pipeline import DetectAndObfuscate, MaskShape
 from faceblur_core.run.people import HIDE, OPEN, UNSURE, HiddenFaces, People, Sightings, find_landmarks, unit_vectors, without
@@ -114,6 +114,20 @@ def test_several_people_and_folders_of_photos(cli, both, friend, stranger, tmp_p
     assert opened(before, pixels(tmp_path / "a" / "both.png"), places) == [True, False]
     assert cli(*base, "--keep", stranger.references[0], "-o", tmp_path / "b").code == 0
     assert opened(before, pixels(tmp_path / "b" / "both.png"), places) == [True, True]
+
+
+@pytest.mark.parametrize("option", ["--keep", "--only"])
+def test_a_folder_of_several_people_is_refused(cli, both, friend, stranger, tmp_path, option):
+    """What they have in common is neither: of the two who are to be hidden, one would be left open."""
+    path, _, _ = both
+    album = tmp_path / "album"
+    album.mkdir()
+    for photo in (*friend.references, stranger.references[0]):
+        (album / photo.name).write_bytes(photo.read_bytes())
+    one_line(
+        cli("run", "-m", "yunet+solid", path, option, album, "-o", tmp_path / "a"), 2, f"{stranger.references[0].name} is not"
+    )
+    assert not (tmp_path / "a").exists()
 
 
 def test_resume_knows_other_references_for_other_settings(cli, both, friend, tmp_path):

@@ -96,6 +96,22 @@ def test_a_resumed_run_ends_like_one_that_was_not_interrupted(tmp_path, epochs):
         assert state["0"] == 6.25
 
 
+def test_a_run_interrupted_while_it_wrote_its_last_report_has_one_when_it_is_resumed(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    run = Run(CONFIG, tmp_path, progress=False)
+    for _ in range(4):
+        run.one_epoch()
+    with monkeypatch.context() as patch:
+        patch.setattr("faceblur_core.training.run.write_report", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.one_epoch()
+    Run.train(CONFIG, tmp_path, resume=True, progress=False)
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert len(rows(tmp_path)) == 5 and facts["epochs"] == facts["best"]["epoch"] == 5
+
+
 def test_early_stopping(tmp_path):
     Run.train(dataclasses.replace(CONFIG, early_stopping=2), tmp_path, progress=False)
     assert len(rows(tmp_path)) == 4 and (tmp_path / "best.txt").read_text() == "2.125"

@@ -11,6 +11,7 @@ import pytest
 from faceblur_core import testing
 from faceblur_core.errors import MissingWeights, UnknownName
 from faceblur_core.hookspecs import Component, Weights
+from faceblur_core.machine import UMASK
 from faceblur_core.weights import checksums, locate, present, sha256_of, weights_file
 
 BODY = b"a network" * 1000
@@ -49,6 +50,7 @@ def net(url=None, digest=DIGEST, **more):
 def test_a_download_is_kept_and_its_licence_printed(server, empty, tmp_path, capsys):
     path = locate(net(server))
     assert path == tmp_path / "cache" / "net.bin" and path.read_bytes() == BODY
+    assert path.stat().st_mode & 0o777 == 0o666 & ~UMASK  # a container's user is not the one who downloads
     assert "downloading net.bin (0.0 MB, licence Apache-2.0)" in capsys.readouterr().err
     locate(net("http://127.0.0.1:9/gone"))
     assert capsys.readouterr().err == ""

@@ -58,11 +58,13 @@ def cam(device: str, method: str, settings: tuple[str, ...], size: str | None, v
         for sink in sinks:
             stack.callback(sink.close)
         live = Live(anonymizer, dataclasses.replace(LIVE, look_ahead=look_ahead))
-        with contextlib.suppress(KeyboardInterrupt):  # the usual end where there is no window
-            live.run(camera, sinks)
-    for reason, count in live.failures.most_common():
-        click.echo(f"faceblur: {count} pictures were black: {reason}", err=True)
-    click.echo(f"{live.shown} pictures shown, {live.failures.total()} of them black")
+        try:
+            with contextlib.suppress(KeyboardInterrupt):  # the usual end where there is no window
+                live.run(camera, sinks)
+        finally:
+            for reason, count in live.failures.most_common():
+                click.echo(f"faceblur: {count} pictures were black: {reason}", err=True)
+            click.echo(f"{live.shown} pictures shown, {live.failures.total()} of them black")
     if live.failures:
         sys.exit(1)
 

@@ -49,6 +49,8 @@ class Reviewed:
             try:
                 if row.get("outcome") == "error":
                     raise BadRow(f"the run failed on {name}, so its faces are not known")
+                if row.get("left_open"):
+                    raise BadRow(f"the run left faces open in {name}, which its row does not list")
                 height, width = size_of(self.images / name)
                 faces = _faces(row.get("detections"), height, width)
             except BadRow as error:

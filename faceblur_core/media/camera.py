@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,7 +51,8 @@ class Camera:
             self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
         rate = float(self._capture.get(cv2.CAP_PROP_FPS) or 0)
         self.rate = rate if 1 <= rate <= FASTEST else USUAL_RATE  #: pictures per second
-        self._pause = 1 / self.rate if self._capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0 else 0.0  #: between pictures of a file
+        self._device, self._is_file = device, Path(device).is_file()
+        self._pause = 1 / self.rate if self._is_file else 0.0  #: between pictures, seconds
         first = self._read()
         if first is None:
             self._capture.release()
@@ -58,6 +60,7 @@ class Camera:
         self._newest: Image | None = first
         self._changed = threading.Condition()
         self._ended = False
+        self._error: Exception | None = None  #: what the device failed with
         self._thread = threading.Thread(target=self._follow, name="faceblur-camera", daemon=True)
         self._thread.start()
 
@@ -72,19 +75,26 @@ class Camera:
         while not self._ended:
             due += self._pause
             time.sleep(max(0.0, due - time.monotonic()))
-            picture = self._read()
+            try:
+                picture = self._read()
+            except Exception as error:  # OpenCV's, or a driver's
+                picture, self._error = None, error
             with self._changed:
-                self._newest, self._ended = picture, self._ended or picture is None
+                self._newest = self._newest if picture is None else picture  # the last one may not be taken yet
+                self._ended = self._ended or picture is None
                 self._changed.notify()
 
     def __iter__(self) -> Iterator[Image]:
+        """:raises FaceblurError: if the device fails or ends; a file ends as it should"""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._newest is not None or self._ended)
                 picture, self._newest = self._newest, None
             if picture is None:
-                return
+                break
             yield picture
+        if self._error or not self._is_file:
+            raise FaceblurError(f"camera {self._device} gives no more pictures")
 
     def close(self) -> None:
         """Give the device back."""
@@ -158,7 +168,7 @@ class VirtualCamera:
         self._camera: Any = None
 
     def show(self, picture: Image) -> bool:
-        """:raises FaceblurError: if this machine has no virtual camera"""
+        """:raises FaceblurError: if this machine has no virtual camera, or it fails"""
         height, width = picture.shape[:2]
         if self._camera is None:
             try:
@@ -168,7 +178,10 @@ class VirtualCamera:
                     f"no virtual camera ({' '.join(str(error).split())[:120]}); "
                     "on Linux load the module v4l2loopback, elsewhere install OBS"
                 ) from error
-        self._camera.send(picture)
+        try:
+            self._camera.send(picture)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise FaceblurError(f"the virtual camera takes no more pictures ({' '.join(str(error).split())[:120]})") from error
         return True
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from faceblur_core.errors import FaceblurError, UnreadableImage, UsageMistake
+from faceblur_core.machine import UMASK
 
 
 @contextlib.contextmanager
@@ -24,7 +25,7 @@ def whole_file(path: Path) -> Iterator[str]:
     os.close(descriptor)
     try:
         yield name
-        os.chmod(name, 0o666 & ~_UMASK)
+        os.chmod(name, 0o666 & ~UMASK)
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -45,7 +46,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         yield unfinished
-        unfinished.chmod(0o777 & ~_UMASK)
+        unfinished.chmod(0o777 & ~UMASK)
         if path.exists():
             path.rmdir()
         unfinished.rename(path)
@@ -119,15 +120,6 @@ def save(path: Path, data: bytes) -> None:
         write_whole(path, data)
     except OSError as error:
         raise FaceblurError(f"{path} cannot be written ({error.strerror})") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)  # there is no call that only reads it
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _umask()
 
 
 def read_rows(path: Path, *, cut_off: str = "") -> list[tuple[int, dict[str, Any]]]:

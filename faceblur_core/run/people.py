@@ -35,6 +35,8 @@ SMALLEST = 32.0  #: pixels, side of the square that is aligned
 BLURRED = 0.15  #: least sharpness
 TURNED = 5.0  #: greatest misfit
 
+OF_ONE = 0.5  #: of the likeness that is surely the same person: each photo in a folder has so much to the others there
+
 CROP, CROP_SIDE = 2.0, 320  #: where landmarks are looked for: box sides, and the pixels to which they are brought
 THAT_FACE = 0.3  #: overlap with the box from which a face that is found there is the same
 MEASURED = np.s_[24:104, 20:92]  #: the part of an aligned face whose sharpness is measured: brows to chin
@@ -221,16 +223,35 @@ def know(
 ) -> People:
     """Return the people in reference photos: each path is one person, a photo or a folder of photos.
 
-    :raises UsageMistake: if a photo does not show exactly one face, seen well enough; or as :meth:`Limits.of`
+    :raises UsageMistake: if a photo does not show exactly one face, seen well enough, or those of a folder seem to show several
+        people; or as :meth:`Limits.of`
     """
     same, different = limits.of(embedder, recogniser.embedder)
     vectors, photos = [], []
     for path in people:
         files = reference_photos(path)
-        seen = np.sum([_reference(file, recogniser) for file in files], axis=0)
-        vectors.append(seen / max(float(np.linalg.norm(seen)), 1e-12))
+        seen = np.stack([_reference(file, recogniser) for file in files])
+        _check_one_person(path, files, seen, OF_ONE * same)
+        vectors.append(_unit(seen.sum(axis=0)))
         photos.append(tuple(sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)))
     return People(mode, embedder, same, different, tuple(photos), np.asarray(vectors, np.float32))
+
+
+def _unit(vector: Floats) -> Floats:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def _check_one_person(folder: Path, files: Sequence[Path], vectors: Floats, least: float) -> None:
+    """:raises UsageMistake: if a photo is less like the others than ``least``: what several people have in common is nobody"""
+    if len(files) < 2:
+        return
+    likeness = [float(vector @ _unit(vectors.sum(axis=0) - vector)) for vector in vectors]
+    worst = int(np.argmin(likeness))
+    if likeness[worst] < least:
+        raise UsageMistake(
+            f"reference photo {files[worst]} is not like the others in {folder}, which is for photos of one person; "
+            "name other people, or that photo, by an option of their own"
+        )
 
 
 def _reference(path: Path, recogniser: Recogniser) -> Floats:

@@ -161,13 +161,13 @@ class TrainingRun(ABC, Generic[C]):
         return f"epoch {len(self.log)}/{self.config.epochs} {row['seconds']:.0f} s {figures}{best}"
 
     def _keep(self) -> None:
-        """Write everything; the checkpoint comes after the weights, so that an epoch counts when all of it is there."""
+        """Write everything; the checkpoint comes last, so that an epoch counts when all of it is there."""
         if self.best_epoch() == len(self.log):
             self.save_best()
         arrays: dict[str, Any] = {str(index): value for index, value in enumerate(self.arrays())}
         arrays["state"] = np.array(json.dumps({"log": self.log, "data": self.data}))
-        replace(self.checkpoint, lambda path: np.savez(path, **arrays))
         self._report()
+        replace(self.checkpoint, lambda path: np.savez(path, **arrays))
 
     def _restore(self) -> None:
         try:

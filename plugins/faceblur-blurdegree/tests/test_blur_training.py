@@ -342,13 +342,26 @@ def test_frozen_layers_stay_the_others_learn_and_a_run_goes_on(recogniser, confi
     assert whole == parts
 
 
-def test_resume_refuses_another_config_and_other_data(config, whole, data, tmp_path):
+def test_resume_refuses_another_config(config, whole, tmp_path):
     run = shutil.copytree(whole, tmp_path / "run")
     with pytest.raises(UsageMistake, match="with bins=20, not 40"):
         training.train(dataclasses.replace(config, bins=40), run, resume=True)
+
+
+@pytest.mark.parametrize("change", ["labels", "recipe", "pixels"])
+def test_resume_refuses_other_data(config, whole, data, tmp_path, change):
+    """Faces cut and compressed differently have the labels that they had."""
+    run = shutil.copytree(whole, tmp_path / "run")
     moved = shutil.copytree(data, tmp_path / "moved")
-    text = (moved / "labels.csv").read_text()
-    (moved / "labels.csv").write_text(text.replace("0.04167", "0.04168"))
+    training.train(dataclasses.replace(config, data=str(moved)), run, resume=True, progress=False)
+    if change == "labels":
+        text = (moved / "labels.csv").read_text()
+        (moved / "labels.csv").write_text(text.replace("0.04167", "0.04168"))
+    elif change == "recipe":
+        (moved / "dataset.yaml").write_text("margin: 1.3\n")
+    else:
+        one, other = sorted((moved / "train").iterdir())[:2]
+        shutil.copyfile(one, other)
     with pytest.raises(UsageMistake, match="other data"):
         training.train(dataclasses.replace(config, data=str(moved)), run, resume=True)
 

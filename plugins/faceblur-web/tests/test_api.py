@@ -1,10 +1,12 @@
 """The API, in this process: what it answers, what it refuses, and that a photo comes out as ``faceblur run`` writes it."""
 
 import base64
+import gc
 import io
 import json
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import photos
 from faceblur_core.errors import UsageMistake
 from faceblur_core.media.images import encode_pixels, read_photo
 from faceblur_web.allowed import Wanted
-from faceblur_web.command import _token
+from faceblur_web.command import _names, _token
 from faceblur_web.limits import Budget, Limits
 from faceblur_web.page_files import PAGE
 from faceblur_web.workers import Busy, Workers
@@ -238,6 +240,13 @@ def test_an_open_interface_demands_a_token():
         _token("short", "0.0.0.0")
 
 
+@pytest.mark.parametrize("name", ["faces.example:8443", "https://faces.example", "faces.example/"])
+def test_a_name_that_nobody_would_be_known_by_is_refused(name):
+    assert _names(["Faces.example", "other.example"]) == {"faces.example", "other.example"}
+    with pytest.raises(UsageMistake, match="takes a name alone"):
+        _names([name])
+
+
 def test_every_answer_has_the_strict_headers(client):
     for answer in (client.get("/"), post(client), post(client, body=b"x"), client.get("/nothing"), client.put("/v1/anonymize")):
         assert answer.headers["cache-control"] == "no-store" and answer.headers["x-content-type-options"] == "nosniff"
@@ -299,10 +308,38 @@ def test_a_full_queue_says_when_to_come_again():
         workers.submit(slow)
     assert busy.value.retry_after >= 1
     assert left.cancel()  # its client has gone
+    third = workers.submit(lambda _: "done")  # in its place, before anything else is done
+    with pytest.raises(Busy):
+        workers.submit(slow)
     go.set()
-    assert first.result(30) and second.result(30) == "done" and left.cancelled()
+    assert first.result(30) and second.result(30) == "done" and left.cancelled() and third.result(30) == "done"
     workers.submit(lambda _: None).result(30)
     workers.close()
+
+
+def test_what_is_taken_back_holds_no_photo():
+    """A worker may be long at another."""
+
+    class Photo:
+        pass
+
+    photo, workers = Photo(), Workers(1, 2, load=None)  # not started
+    held, future = weakref.ref(photo), workers.submit(lambda _, photo=photo: photo)
+    del photo
+    assert held() and future.cancel()
+    gc.collect()
+    assert held() is None
+
+
+def test_a_comparison_gives_no_more_pictures_than_it_can_carry(make_client):
+    photo = photos.encoded(np.zeros((600, 800, 3), np.uint8), "PNG")  # 1.4 MB as a bitmap
+    client = make_client(Limits(megabytes=1))
+    asked = {"method": ["haar", "yunet", "haar+solid"], "format": "bmp"}
+    results = post(client, "compare", photo, **asked).json()["results"]
+    assert [bool(result["image"]) for result in results] == [True, False, False]
+    assert {result["error"] for result in results[1:]} == {"too large to be given with the others; ask for it alone"}
+    results = post(client, "compare", photo, images="false", **asked).json()["results"]
+    assert [result["error"] for result in results] == [None] * 3
 
 
 def test_too_much_in_hand_is_refused_but_never_a_lone_request():

@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,10 +18,11 @@ import videos
 from skimage import data
 
 import photos
+from faceblur_core.errors import FaceblurError
 from faceblur_web import limits as limits_module
 from faceblur_web.jobs import Jobs
 from faceblur_web.limits import Limits, Refused
-from faceblur_web.private import PREFIX, PrivateFolder
+from faceblur_web.private import PREFIX, PrivateFolder, check_folder
 
 PHOTO = photos.encoded(data.astronaut(), "JPEG")
 GONE = {"error": "there is no such job: it was delivered, cancelled or given up, or never was"}
@@ -249,6 +251,23 @@ def test_a_process_that_crashes_costs_its_job_alone(client, long, clip, folder, 
     assert until(client, address, "failed")["error"] == "the method failed on this video"
     assert "code -11" in caplog.text and lying_about(folder) == []
     assert until(client, begin(client, clip), "done")
+
+
+def test_a_process_that_says_nonsense_costs_its_job_alone(client, clip, folder, monkeypatch):
+    def half_a_line(*_):
+        return subprocess.Popen([sys.executable, "-c", "print('{')"], stdout=subprocess.PIPE, text=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Jobs, "_started", half_a_line)
+        assert until(client, begin(client, clip), "failed")["error"] == "the method failed on this video"
+    assert until(client, begin(client, clip), "done")
+
+
+def test_without_a_folder_for_videos_a_server_does_not_begin(monkeypatch, tmp_path):
+    check_folder()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(FaceblurError, match=r"no folder for videos \(No such file or directory\); TMPDIR names one"):
+        check_folder()
 
 
 def test_the_process_of_a_video_knows_no_token_and_cannot_take_the_machine_with_it(client, long, monkeypatch, cores):

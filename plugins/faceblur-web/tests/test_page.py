@@ -279,6 +279,17 @@ def test_work_can_be_stopped(page, pictures):
     page.one("stop").click()
     page.until(lambda: page.status.startswith("Stopped"))
     assert page.one("start").is_enabled() and len(page.all(".tools a")) < 8
+    assert not page.all("[aria-busy=true]") and len(page.all(".tools a")) + sum("stopped" in figure.text for figure in page.all("figure")) == 8
+
+
+def test_while_work_goes_on_no_files_are_taken(page, pictures):
+    """They would not be worked on, and yet be counted as done."""
+    page.add(*[pictures / "astronaut.png"] * 8)
+    page.choose("haar")
+    page.one("start").click()
+    assert not page.one("files").is_enabled()
+    page.until(lambda: not page.visible("stop"))
+    assert page.one("files").is_enabled() and "Done: 8 photos" in page.status
 
 
 def test_a_video_is_uploaded_watched_and_downloaded(page, pictures, downloads, tmp_path):

@@ -141,18 +141,19 @@ def test_the_onnx_file_takes_any_size_and_gives_what_the_checkpoint_gives(whole,
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=0.005)
 
 
-def test_an_interrupted_run_goes_on(config, tmp_path, monkeypatch):
-    real, kept = training._Run._keep_epoch, []
-
-    def interrupted(run, trainer):
-        if kept:
-            raise KeyboardInterrupt
-        kept.append(real(run, trainer))
+def interrupted_after_an_epoch(config, out_dir, monkeypatch):
+    def keep(run, trainer, real=training._Run._keep_epoch):
+        real(run, trainer)
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "_keep_epoch", interrupted)
+        patch.setattr(training._Run, "_keep_epoch", keep)
         with pytest.raises(KeyboardInterrupt):
-            training.train(config, tmp_path, progress=False)
+            training.train(config, out_dir, progress=False)
+
+
+def test_an_interrupted_run_goes_on(config, tmp_path, monkeypatch):
+    interrupted_after_an_epoch(config, tmp_path, monkeypatch)
     before = rows(tmp_path)
     assert len(before) == 1 and not (tmp_path / "model.onnx").exists()
     changed = dataclasses.replace(config, workers=1)
@@ -182,6 +183,23 @@ def test_on_a_cpu_it_computes_in_16_bits_where_they_are_wished_and_there(config,
     assert json.loads((run / "run.json").read_text())["precision"] == str(computed).removeprefix("torch.")
     weights = torch.load(run / "checkpoint" / "epoch-1.pt", weights_only=False)["ema"]
     assert "forward" not in vars(weights) and len(rows(run)) == 1
+
+
+def test_a_resumed_run_computes_as_its_device_does(config, tmp_path, monkeypatch):
+    """It may be another device than the one on which it began."""
+    interrupted_after_an_epoch(config, tmp_path, monkeypatch)
+    seen = []
+
+    def overrides(run, real=training._Run._overrides):
+        return {**real(run), "amp": True}
+
+    def trained(trainer):
+        seen.append(trainer.args.amp)
+
+    monkeypatch.setattr(training._Run, "_overrides", overrides)
+    monkeypatch.setattr("ultralytics.models.yolo.detect.DetectionTrainer.train", trained)
+    training.train(config, tmp_path, resume=True, progress=False)
+    assert seen == [True]
 
 
 def test_a_finished_run_is_only_written_again(whole, config, capsys):
@@ -265,21 +283,14 @@ def test_the_network_is_not_asked_before_ultralytics_is_kept_from_it(folder, tmp
 @pytest.mark.parametrize(("fitness", "epochs"), [([0.0] * 6, 3), ([0.2, 0.4, 0.3, 0.4, 0.5, 0.6], 4)])
 def test_it_stops_early_by_our_rule_also_when_it_goes_on(config, tmp_path, monkeypatch, fitness, epochs):
     config = dataclasses.replace(config, epochs=6, early_stopping=2)
-    real, report = training.epoch_row, training._Run._report
+    real = training.epoch_row
 
     def row(trainer, seconds):
         trainer.fitness = fitness[trainer.epoch]
         return real(trainer, seconds)
 
-    def stopped(run):
-        report(run)
-        raise KeyboardInterrupt
-
     monkeypatch.setattr(training, "epoch_row", row)
-    with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "_report", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            training.train(config, tmp_path / "resumed", progress=False)
+    interrupted_after_an_epoch(config, tmp_path / "resumed", monkeypatch)
     training.train(config, tmp_path / "resumed", resume=True, progress=False)
     training.train(config, tmp_path / "whole", progress=False)
     assert len(rows(tmp_path / "resumed")) == len(rows(tmp_path / "whole")) == epochs
@@ -490,10 +501,7 @@ def test_its_first_layers_stay_the_others_learn_and_a_run_goes_on(config, tmp_pa
     model, weights = on_mobilenet(tmp_path)
     config = dataclasses.replace(config, model=model, backbone=weights, frozen=7)
     out_dir = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "_report", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            training.train(config, out_dir, progress=False)
+    interrupted_after_an_epoch(config, out_dir, monkeypatch)
     training.train(config, out_dir, resume=True, progress=False)
     assert len(rows(out_dir)) == 2
     begun = DetectionModel(model, ch=3, verbose=False)
@@ -512,10 +520,6 @@ def test_its_first_layers_stay_the_others_learn_and_a_run_goes_on(config, tmp_pa
     for name in learned:
         if name.endswith("weight"):
             assert torch.equal(learned[name], more[name]) == (int(name.split(".")[0]) < 4), name
-
-
-def interrupted(run):
-    raise KeyboardInterrupt
 
 
 def test_what_is_no_backbone_is_refused_in_a_line(config, tmp_path):

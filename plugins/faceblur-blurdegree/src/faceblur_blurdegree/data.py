@@ -87,9 +87,17 @@ def load_split(folder: Path, split: str) -> Labelled:
     return Labelled(faces, np.array([float(row["degree"]) for row in rows], np.float32), rows)
 
 
-def identity(folder: Path, **counts: int) -> dict[str, Any]:
-    """Return what tells one set from another: the number of pictures per split, the SHA-256 of the labels."""
-    return {"labels_sha256": hashlib.sha256((folder / LABELS).read_bytes()).hexdigest(), **counts}
+def identity(folder: Path, **splits: Labelled) -> dict[str, Any]:
+    """Return what tells one set from another: SHA-256 of its labels, recipe and pixels, and the number of pictures per split."""
+    pixels = hashlib.sha256()
+    for split in splits.values():
+        pixels.update(split.faces)
+    files = {f"{Path(name).stem}_sha256": folder / name for name in (LABELS, RECIPE)}
+    return {
+        **{name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None for name, path in files.items()},
+        "pixels_sha256": pixels.hexdigest(),
+        **{name: len(split) for name, split in splits.items()},
+    }
 
 
 def facts(folder: Path) -> tuple[float, float]:

@@ -60,7 +60,7 @@ class _Run(TrainingRun[TrainConfig]):
         self.learned = [one for one in self.network.parameters() if one.requires_grad]
         self.optimizer = torch.optim.AdamW(self.learned, config.learning_rate, weight_decay=config.weight_decay, fused=True)
         self.rates = step_rates(config, len(self.batches))
-        data = identity(Path(config.data), train=len(splits[0]), val=len(splits[1]))
+        data = identity(Path(config.data), train=splits[0], val=splits[1])
         return {**data, "start_sha256": begun} if begun else data
 
     def fit(self, epoch: int) -> dict[str, float]:

@@ -27,6 +27,7 @@ from faceblur_web.page_files import add_page
 from faceblur_web.workers import Shelf, Workers
 
 T = TypeVar("T")
+MOST_TOGETHER = 2  #: pictures in the answer to one comparison, in largest uploads
 
 GONE = 499  #: what nobody reads: the client has left
 
@@ -148,7 +149,8 @@ def _add_api(app: FastAPI, catalogue: Catalogue, limits: Limits, pool: Workers) 
         """Run several methods on the photo in the body, one after the other; give times and numbers of faces."""
         wanted = [catalogue.wanted(method, ask.settings) for method in dict.fromkeys(ask.methods)]
         data = await _upload(request, limits)
-        found = await _outcome(request, pool.submit(lambda shelf: _compare(shelf, wanted, data, ask)))
+        most = MOST_TOGETHER * limits.upload_bytes
+        found = await _outcome(request, pool.submit(lambda shelf: _compare(shelf, wanted, data, ask, most)))
         request.scope[LEASE].take(2 * sum(len(result.image or "") for result in found.results))
         return found
 
@@ -174,8 +176,9 @@ def _apply(shelf: Shelf, wanted: Wanted, data: bytes, ask: Writing) -> Served:
     return shelf.get(wanted)(data, ask.form.upper() if ask.form else None, ask.quality)
 
 
-def _compare(shelf: Shelf, wanted: list[Wanted], data: bytes, ask: Compare) -> Comparison:
-    comparison = Comparison(results=[])
+def _compare(shelf: Shelf, wanted: list[Wanted], data: bytes, ask: Compare, most: int) -> Comparison:
+    """Return what each method gives; of the pictures ``most`` bytes together, for a result can be far larger than a photo."""
+    comparison, room = Comparison(results=[]), most
     for item in wanted:
         try:
             served = _apply(shelf, item, data, ask)
@@ -186,6 +189,10 @@ def _compare(shelf: Shelf, wanted: list[Wanted], data: bytes, ask: Compare) -> C
             comparison.results.append(Result(method=item.method, error=shown(error)))
             continue
         comparison.width, comparison.height = served.width, served.height
+        if ask.images and len(served.data) > room:
+            comparison.results.append(Result(method=item.method, error="too large to be given with the others; ask for it alone"))
+            continue
+        room -= len(served.data) if ask.images else 0
         comparison.results.append(
             Result(
                 method=item.method,

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import secrets
 import socket
+from collections.abc import Iterable
 
 import click
 
@@ -62,7 +63,7 @@ def serve(
     from faceblur_web.allowed import Catalogue
     from faceblur_web.app import make_app
     from faceblur_web.limits import Limits
-    from faceblur_web.private import leave_no_core
+    from faceblur_web.private import check_folder, leave_no_core
 
     leave_no_core()
     token = _token(token, host)
@@ -76,8 +77,15 @@ def serve(
         video_minutes=max_minutes,
         jobs=jobs,
     )
-    names = frozenset(name.lower() for name in (*hosts, host))
-    app = make_app(catalogue, limits, workers=workers or min(4, os.cpu_count() or 1), waiting=waiting, hosts=names, token=token)
+    check_folder()
+    app = make_app(
+        catalogue,
+        limits,
+        workers=workers or min(4, os.cpu_count() or 1),
+        waiting=waiting,
+        hosts=_names(hosts) | {host.lower()},
+        token=token,
+    )
     with _listen(host, port) as listener:
         click.echo(f"faceblur serves {_address(host, listener)}/{f'#token={token}' if token else ''}")
         click.echo("Ctrl-C ends it.")
@@ -117,6 +125,16 @@ def _token(token: str | None, host: str) -> str | None:
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise UsageMistake(f"--token needs {SHORTEST_TOKEN} letters or more, ASCII without spaces; --token new makes one")
     return token
+
+
+def _names(hosts: Iterable[str]) -> frozenset[str]:
+    """Return the names that the server is reached by, in small letters. :raises UsageMistake: if one is more than a name"""
+    from faceblur_web.guard import host_name
+
+    for name in hosts:
+        if host_name(name) != name.lower():
+            raise UsageMistake(f"--allow-host takes a name alone, such as faces.example, not {name!r}")
+    return frozenset(name.lower() for name in hosts)
 
 
 def _loopback(host: str) -> bool:

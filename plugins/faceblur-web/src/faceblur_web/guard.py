@@ -86,11 +86,11 @@ class Guard:
     def _known_host(self, given: list[str]) -> bool:
         if len(given) != 1:
             return False
-        name = _host_name(given[0])
+        name = host_name(given[0])
         return name == "localhost" or name in self.hosts or _is_address(name)
 
 
-def _host_name(host: str) -> str:
+def host_name(host: str) -> str:
     """Return the name or address in a Host header, without its port; empty if it is none."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")

@@ -216,11 +216,19 @@ class Jobs:
                 job.process = process
                 if job.dropped or job.error:
                     process.kill()
-            said = self._listen(job, process)
+            try:
+                said = self._listen(job, process)
+            except Exception:
+                process.kill()
+                process.wait()
+                raise
             self._conclude(job, folder, said, process.wait())
         except OSError as error:
             _log.warning("a video could not be worked on: %s", error.strerror)
             self._fail(job, "the server cannot work on videos now")
+        except Exception as error:  # what its process says makes no sense; the next job needs this thread
+            _log.warning("a video could not be worked on: %s", type(error).__name__)
+            self._fail(job, "the method failed on this video")
         finally:
             job.upload.close()
             if folder is not None:

@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from faceblur_core.errors import FaceblurError
+
 PREFIX = "faceblur-serve-"
 _LOCK = ".lock"
 
@@ -44,6 +46,14 @@ class PrivateFolder:
         """Remove the folder and what is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
+
+
+def check_folder() -> None:
+    """:raises FaceblurError: if there is no folder for videos"""
+    try:
+        tempfile.TemporaryDirectory(prefix=PREFIX).cleanup()
+    except OSError as error:
+        raise FaceblurError(f"there is no folder for videos ({error.strerror}); TMPDIR names one") from error
 
 
 def taken_out(path: Path) -> BinaryIO:

@@ -56,10 +56,13 @@ class Shelf:
             method.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Task:
     run: Callable[[Shelf], Any]
     future: Future[Any]
+
+
+def _nothing(shelf: Shelf) -> None: ...
 
 
 class Workers:
@@ -68,7 +71,7 @@ class Workers:
     def __init__(self, count: int, waiting: int, load: Callable[[Wanted], PhotoMethod]) -> None:
         self.count = count
         self._load = load
-        self._queue: queue.Queue[_Task | None] = queue.Queue(waiting + count)
+        self._queue: queue.Queue[_Task | None] = queue.Queue()
         self._room = threading.BoundedSemaphore(waiting + count)  #: tasks that wait or are in work
         self._usual = 1.0  #: seconds per task, a running mean
         self._threads: list[threading.Thread] = []
@@ -85,7 +88,6 @@ class Workers:
         with contextlib.suppress(queue.Empty):
             while task := self._queue.get_nowait():
                 task.future.cancel()
-                self._room.release()
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
@@ -95,9 +97,15 @@ class Workers:
         """Queue a task. :raises Busy: if the queue is full."""
         if not self._room.acquire(blocking=False):
             raise Busy(self.patience())
-        future: Future[T] = Future()
-        self._queue.put_nowait(_Task(run, future))
-        return future
+        task = _Task(run, Future())
+        task.future.add_done_callback(lambda _: self._leave(task))
+        self._queue.put(task)
+        return task.future
+
+    def _leave(self, task: _Task) -> None:
+        """Give away the place of a task that is done, or taken back, and what it holds: the photo."""
+        task.run = _nothing
+        self._room.release()
 
     def patience(self) -> int:
         """Return in how many seconds it may be worth asking again."""
@@ -106,10 +114,7 @@ class Workers:
     def _serve(self) -> None:
         shelf = Shelf(self._load)
         while task := self._queue.get():
-            try:
-                self._do(task, shelf)
-            finally:
-                self._room.release()
+            self._do(task, shelf)
         shelf.clear()
 
     def _do(self, task: _Task, shelf: Shelf) -> None:

@@ -164,6 +164,7 @@ class _Run:
         effects = {name: getattr(self.config, name) for name in EFFECTS}
         if any(effects.values()):
             trainer.build_dataset = self._affected(trainer.build_dataset, effects)
+        trainer.args.amp = self._overrides()["amp"]  # a resumed run has that of the device where it began
         trainer.train()
 
     def _begun(self, get_model: Callable[..., Any]) -> Callable[..., Any]:
@@ -256,11 +257,11 @@ class _Run:
         before, self.last = self.last, f"epoch-{len(self.log)}.pt"
         replace(self.checkpoint / self.last, lambda path: shutil.copyfile(trainer.last, path))
         state = {"log": self.log, "data": self.data, "last": self.last, "parameters": self.parameters}
+        self._report()
         write_text(self.state, json.dumps(state))
         if before:
             (self.checkpoint / before).unlink(missing_ok=True)
         trainer.stop = trainer.stop or self.finished()
-        self._report()
         if self.progress:
             print(self._line(), flush=True)
 

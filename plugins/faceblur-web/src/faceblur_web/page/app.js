@@ -141,6 +141,7 @@ function refresh() {
   $("of-videos").hidden = !photos.some((photo) => photo.video);
   $("start").disabled = working || !photos.length || !chosen().length;
   $("start").textContent = photos.length > 1 ? `Hide faces in ${things(photos)}` : "Hide faces";
+  $("files").disabled = working;
   $("stop").hidden = !working;
   $("clear").hidden = working || !photos.length;
   const ready = shown().length;
@@ -166,6 +167,7 @@ async function start() {
   const queue = tasks[Symbol.iterator]();
   await Promise.all(Array.from({ length: AT_A_TIME }, () => work(queue, sum)));
   const stopped = stopper.signal.aborted;
+  for (const [photo, want] of queue) fail(photo.figures.get(want.key), want, "stopped");
   stopper = null;
   $("progress").hidden = true;
   showPhotos();
