@@ -279,7 +279,8 @@ def test_work_can_be_stopped(page, pictures):
     page.one("stop").click()
     page.until(lambda: page.status.startswith("Stopped"))
     assert page.one("start").is_enabled() and len(page.all(".tools a")) < 8
-    assert not page.all("[aria-busy=true]") and len(page.all(".tools a")) + sum("stopped" in figure.text for figure in page.all("figure")) == 8
+    stopped = sum("stopped" in figure.text for figure in page.all("figure"))
+    assert not page.all("[aria-busy=true]") and len(page.all(".tools a")) + stopped == 8
 
 
 def test_while_work_goes_on_no_files_are_taken(page, pictures):
