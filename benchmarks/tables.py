@@ -135,8 +135,8 @@ BLIND_HEAD = """
 
 Whether the network that ships in faceblur-blurdegree, which sees results alone, calls a face protected where the cosine between
 result and original does (threshold {threshold}), and how often it does where the cosine does not: of faces of 40 pixels and more,
-then of smaller ones. `faceblur compare blind`; made by `python benchmarks/blur_card.py`. Faces without landmarks are not among
-them: they had no cosine when this was measured.
+then of smaller ones. `faceblur compare blind`; made by `python benchmarks/blur_card.py`. Of faces without landmarks those are
+among them of which nothing has changed: the others have no cosine.
 """
 
 
