@@ -8,7 +8,6 @@ the sightings of a track vouch for each other: see :class:`Sightings`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from faceblur_core.pipeline import MaskShape, close, model_files
 from faceblur_core.plugins import Plugins
 from faceblur_core.tracking import Tracked
 from faceblur_core.types import Detections, Detector, Embedder, Faces, Floats, Image, Mask, box_iou
+from faceblur_core.weights import sha256_of
 
 DEFAULT_EMBEDDER = "mobilefacenet"
 FINDER = "yunet"  #: the detector that finds landmarks where the method's own gives none
@@ -233,7 +233,7 @@ def know(
         seen = np.stack([_reference(file, recogniser) for file in files])
         _check_one_person(path, files, seen, OF_ONE * same)
         vectors.append(_unit(seen.sum(axis=0)))
-        photos.append(tuple(sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)))
+        photos.append(tuple(sorted(sha256_of(file) for file in files)))
     return People(mode, embedder, same, different, tuple(photos), np.asarray(vectors, np.float32))
 
 

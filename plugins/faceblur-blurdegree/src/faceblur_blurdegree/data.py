@@ -18,6 +18,7 @@ from faceblur_core.errors import FaceblurError
 from faceblur_core.options import read_yaml
 from faceblur_core.training.data import Pictures, for_each, read_square
 from faceblur_core.types import Floats
+from faceblur_core.weights import sha256_of
 
 LABELS, RECIPE = "labels.csv", "dataset.yaml"
 NEEDED = ("path", "split", "method", "degree")
@@ -92,9 +93,10 @@ def identity(folder: Path, **splits: Labelled) -> dict[str, Any]:
     pixels = hashlib.sha256()
     for split in splits.values():
         pixels.update(split.faces)
-    files = {f"{Path(name).stem}_sha256": folder / name for name in (LABELS, RECIPE)}
+    recipe = folder / RECIPE
     return {
-        **{name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None for name, path in files.items()},
+        "labels_sha256": sha256_of(folder / LABELS),
+        "dataset_sha256": sha256_of(recipe) if recipe.is_file() else None,
         "pixels_sha256": pixels.hexdigest(),
         **{name: len(split) for name, split in splits.items()},
     }

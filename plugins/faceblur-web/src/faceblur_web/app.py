@@ -149,8 +149,8 @@ def _add_api(app: FastAPI, catalogue: Catalogue, limits: Limits, pool: Workers) 
         """Run several methods on the photo in the body, one after the other; give times and numbers of faces."""
         wanted = [catalogue.wanted(method, ask.settings) for method in dict.fromkeys(ask.methods)]
         data = await _upload(request, limits)
-        most = MOST_TOGETHER * limits.upload_bytes
-        found = await _outcome(request, pool.submit(lambda shelf: _compare(shelf, wanted, data, ask, most)))
+        room = MOST_TOGETHER * limits.upload_bytes
+        found = await _outcome(request, pool.submit(lambda shelf: _compare(shelf, wanted, data, ask, room)))
         request.scope[LEASE].take(2 * sum(len(result.image or "") for result in found.results))
         return found
 
@@ -176,9 +176,9 @@ def _apply(shelf: Shelf, wanted: Wanted, data: bytes, ask: Writing) -> Served:
     return shelf.get(wanted)(data, ask.form.upper() if ask.form else None, ask.quality)
 
 
-def _compare(shelf: Shelf, wanted: list[Wanted], data: bytes, ask: Compare, most: int) -> Comparison:
-    """Return what each method gives; of the pictures ``most`` bytes together, for a result can be far larger than a photo."""
-    comparison, room = Comparison(results=[]), most
+def _compare(shelf: Shelf, wanted: list[Wanted], data: bytes, ask: Compare, room: int) -> Comparison:
+    """Return what each method gives; of the pictures ``room`` bytes together, for a result can be far larger than a photo."""
+    comparison = Comparison(results=[])
     for item in wanted:
         try:
             served = _apply(shelf, item, data, ask)
@@ -189,10 +189,11 @@ def _compare(shelf: Shelf, wanted: list[Wanted], data: bytes, ask: Compare, most
             comparison.results.append(Result(method=item.method, error=shown(error)))
             continue
         comparison.width, comparison.height = served.width, served.height
-        if ask.images and len(served.data) > room:
+        given = len(served.data) if ask.images else 0
+        if given > room:
             comparison.results.append(Result(method=item.method, error="too large to be given with the others; ask for it alone"))
             continue
-        room -= len(served.data) if ask.images else 0
+        room -= given
         comparison.results.append(
             Result(
                 method=item.method,
